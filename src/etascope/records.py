@@ -1,0 +1,575 @@
+"""What comes out of etascope: frozen, versioned records with a JSON round trip. No torch.
+
+    Evidence                what was trained, how, and what came of it
+    ├── Sweep               every setting of a grid, to the full horizon
+    ├── Finding             the answer of `find`, with its evidence
+    └── Unanswered          the evidence of a race that allows no honest answer
+
+An evidence holds rungs, a rung holds curves, a curve is one training of one setting.
+
+Losses are "lower is better" everywhere; where a task judges by a metric with `goal="max"` they are
+the negated metric, and the records say `goal: "max"`. In Python a diverged loss is `inf`; in JSON,
+which has no such number, it is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RecordError
+
+__all__ = [
+    "Curve",
+    "Engine",
+    "Evidence",
+    "Finding",
+    "Predicted",
+    "Rung",
+    "Sweep",
+    "Unanswered",
+    "Verdict",
+    "load",
+    "write_atomically",
+]
+
+Point = tuple[int, float]  # (step, loss)
+Json = dict[str, Any]
+FloatArray = NDArray[np.float64]
+R = TypeVar("R", bound="Evidence")
+
+
+# ---------------------------------------------------------------------------------------- pieces
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training of one setting.
+
+    Attributes:
+        lr: the peak learning rate.
+        seed: the setting's seed.
+        steps: optimizer steps it was given; a complete run of that length.
+        loss: final loss by the task's rule; `inf` where it diverged.
+        diverged_at: the step at which the training loss became non-finite; None where it never did (a run
+            that ended above the loss at init has `loss=inf` and no such step).
+        trained: optimizer steps really taken (fewer than `steps` where it diverged).
+        train: (step, training loss) points, means over equal stretches of the run.
+        val: (step, validation loss) points, the first at step 0; empty without validation data.
+    """
+
+    lr: float
+    seed: int
+    steps: int
+    loss: float
+    diverged_at: int | None
+    trained: int
+    train: tuple[Point, ...] = ()
+    val: tuple[Point, ...] = ()
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss became non-finite, or ended above the loss at init."""
+        return not math.isfinite(self.loss)
+
+    def to_json(self) -> Json:
+        """Plain data; non-finite losses are None."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["loss"] = _plain(self.loss)
+        out["train"] = [[s, _plain(v)] for s, v in self.train]
+        out["val"] = [[s, _plain(v)] for s, v in self.val]
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Curve:
+        """The inverse of `to_json`."""
+        rest = {k: v for k, v in data.items() if k not in ("loss", "train", "val")}
+        return cls(
+            **rest,
+            loss=_number(data["loss"]),
+            train=tuple((int(s), _number(v)) for s, v in data["train"]),
+            val=tuple((int(s), _number(v)) for s, v in data["val"]),
+        )
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One stage of a race: some settings, each for the same number of steps."""
+
+    steps: int
+    curves: tuple[Curve, ...]
+
+    @property
+    def lrs(self) -> tuple[float, ...]:
+        """The learning rates, ascending."""
+        return tuple(sorted({c.lr for c in self.curves}))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, ascending."""
+        return tuple(sorted({c.seed for c in self.curves}))
+
+    @property
+    def losses(self) -> FloatArray:
+        """Final losses, shape (R, S) for R lrs and S seeds; `inf` diverged, `nan` not trained."""
+        table = np.full((len(self.lrs), len(self.seeds)), np.nan)
+        rows = {lr: i for i, lr in enumerate(self.lrs)}
+        cols = {seed: i for i, seed in enumerate(self.seeds)}
+        for c in self.curves:
+            table[rows[c.lr], cols[c.seed]] = c.loss
+        return table
+
+    def to_json(self) -> Json:
+        """Plain data: the table first, then every setting's curve."""
+        return {
+            "steps": self.steps,
+            "lrs": list(self.lrs),
+            "seeds": list(self.seeds),
+            "losses": [[_plain(v) for v in row] for row in self.losses],
+            "curves": [c.to_json() for c in self.curves],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rung:
+        """The inverse of `to_json` (the table is made again from the curves)."""
+        return cls(int(data["steps"]), tuple(Curve.from_json(c) for c in data["curves"]))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What trained: the engine that `auto` resolved to, and why.
+
+    Attributes:
+        engine: "loop", "lanes" or "callable".
+        chunk: the most settings trained as one.
+        threads: torch's CPU threads while training.
+        device: "cpu", "cuda:0" …
+        why: one sentence.
+    """
+
+    engine: str
+    chunk: int
+    threads: int
+    device: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predicted loss against lr at the full horizon: four arrays of one length, as tuples.
+
+    `low` and `high` bound the middle 90% of what the race leaves possible.
+    """
+
+    lrs: tuple[float, ...]
+    loss: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a finding says of one given learning rate.
+
+    Attributes:
+        lr: the judged value.
+        verdict: where it lies.
+        loss: the loss predicted for it at the full horizon (`inf` where it diverges).
+        regret: what it would cost: (loss − loss at the found lr) as a fraction of the whole drop from
+            the loss at init; `inf` where it diverges.
+        text: the same in one sentence.
+    """
+
+    lr: float
+    verdict: Literal["too low", "in the zone", "too high", "diverges"]
+    loss: float
+    regret: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# -------------------------------------------------------------------------------------- evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was trained, how, and what came of it.
+
+    Attributes:
+        task: the task's name.
+        horizon: optimizer steps of a complete run.
+        seed: the seed that all randomness came from.
+        init_loss: loss before the first step; None where it is unknown (a training function that has none).
+        goal: "min", or "max" where losses are a negated metric.
+        optimizer: the optimizer in words, as `AdamW(betas=(0.9, 0.95), weight_decay=0.1)`.
+        groups: number of param groups.
+        schedule: the schedule as its own JSON, or `{"foreign": name}`.
+        multipliers: (step, multiplier) points of the schedule over the horizon, for drawing.
+        judged: the final-loss rule, in words.
+        validation: what of the validation data each run is judged on, in words.
+        engine: what trained.
+        cost: training steps spent, in complete runs, trial steps of `engine="auto"` included.
+        eval_s: seconds of evaluation.
+        wall_s: seconds from call to result, summed over continuations.
+        rungs: the evidence itself.
+        versions: of etascope, Python, torch, NumPy, and the platform.
+        notes: sentences that a reader should know.
+        paste: the line of code that uses the answer, with `{lr}` in it.
+    """
+
+    schema: ClassVar[str]
+
+    task: str
+    horizon: int
+    seed: int
+    init_loss: float | None
+    goal: str = "min"
+    optimizer: str = ""
+    groups: int = 1
+    schedule: Json = field(default_factory=dict)
+    multipliers: tuple[tuple[int, float], ...] = ()
+    judged: str = ""
+    validation: str = ""
+    engine: Engine
+    cost: float
+    eval_s: float
+    wall_s: float
+    rungs: tuple[Rung, ...]
+    versions: dict[str, str]
+    notes: tuple[str, ...] = ()
+    paste: str = ""
+
+    def to_json(self) -> Json:
+        """Strict-JSON data; the keys are a contract."""
+        return {"schema": self.schema} | {f.name: _encode(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls: type[R], data: Mapping[str, Any]) -> R:
+        """The inverse of `to_json`.
+
+        Raises:
+            RecordError: `data` is not a record of this kind and schema.
+        """
+        if data.get("schema") != cls.schema:
+            raise RecordError(
+                f"this is not a {cls.schema!r} record, its schema is {data.get('schema')!r}",
+                "Give the file or folder that etascope wrote, or update etascope if it is newer.",
+            )
+        names = {f.name for f in fields(cls)}
+        try:
+            return cls(**{k: _decode(k, v) for k, v in data.items() if k in names})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"the {cls.schema!r} record is damaged: {type(error).__name__}: {error}",
+                "Rebuild it by repeating the command that made it with the same --out.",
+            ) from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the record as strict JSON, atomically."""
+        write_atomically(path, json.dumps(self.to_json(), allow_nan=False, indent=1) + "\n")
+
+    @classmethod
+    def load(cls: type[R], path: str | os.PathLike[str]) -> R:
+        """Read a record that `save` wrote.
+
+        Raises:
+            RecordError: the file is missing, damaged or of another kind.
+        """
+        record = load(path)
+        if not isinstance(record, cls):
+            raise RecordError(
+                f"{os.fspath(path)} holds a {type(record).__name__}, not a {cls.__name__}",
+                "Use etascope.load(path) to read any record.",
+            )
+        return record
+
+    def _repr_html_(self) -> str | None:
+        return _html_hook(self) if _html_hook is not None else None
+
+    def __str__(self) -> str:
+        return _text_hook(self) if _text_hook is not None else repr(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Evidence):
+    """Every learning rate of a grid, trained to the full horizon: the dense truth."""
+
+    schema: ClassVar[str] = "etascope.sweep/1"
+
+    @property
+    def lrs(self) -> FloatArray:
+        """The learning rates, shape (R,), ascending."""
+        return np.array(self.rungs[0].lrs)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds."""
+        return self.rungs[0].seeds
+
+    @property
+    def losses(self) -> FloatArray:
+        """Final losses, shape (R, S); `inf` where a setting diverged."""
+        return self.rungs[0].losses
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """(lr, mean loss) of the lowest mean over seeds; a setting that diverges for one seed is out."""
+        mean = self.losses.mean(axis=1)
+        i = int(np.argmin(mean))
+        return float(self.lrs[i]), float(mean[i])
+
+    @property
+    def tolerance(self) -> float:
+        """The zone's height above the best: max(2% of (loss at init − best), one seed deviation at the best)."""
+        best_lr, best = self.best
+        seeds = self.losses[list(self.lrs).index(best_lr)]
+        deviation = float(seeds.std(ddof=1)) if len(seeds) > 1 else 0.0
+        drop = 0.0 if self.init_loss is None else self.init_loss - best
+        return max(0.02 * drop, deviation)
+
+    def mean_loss(self, lr: float) -> float:
+        """Mean loss over seeds at `lr`, interpolated linearly in log lr; `inf` beyond the grid or beside a divergence."""
+        mean, x = self.losses.mean(axis=1), np.log(self.lrs)
+        u = math.log(lr)
+        if not x[0] - 1e-9 <= u <= x[-1] + 1e-9:
+            return math.inf
+        i = int(np.clip(np.searchsorted(x, u), 1, len(x) - 1))
+        if abs(u - x[i]) < 1e-9 or abs(u - x[i - 1]) < 1e-9:
+            return float(mean[i if abs(u - x[i]) < 1e-9 else i - 1])
+        if not np.isfinite(mean[i - 1 : i + 1]).all():
+            return math.inf
+        return float(np.interp(u, x[i - 1 : i + 1], mean[i - 1 : i + 1]))
+
+    @property
+    def zone(self) -> tuple[float, float] | None:
+        """The Goldilocks zone, its ends interpolated in log lr; None when every setting diverged."""
+        best_lr, best = self.best
+        if not math.isfinite(best):
+            return None
+        mean, x = self.losses.mean(axis=1), np.log(self.lrs)
+        limit, at = best + self.tolerance, list(self.lrs).index(best_lr)
+
+        def reach(step: int) -> float:
+            i = at
+            while 0 <= i + step < len(x) and mean[i + step] <= limit:
+                i += step
+            j = i + step
+            if not 0 <= j < len(x) or not math.isfinite(mean[j]) or mean[j] == mean[i]:
+                return float(x[i])
+            return float(x[i] + (x[j] - x[i]) * (limit - mean[i]) / (mean[j] - mean[i]))
+
+        return math.exp(reach(-1)), math.exp(reach(+1))
+
+    @property
+    def edge(self) -> float | None:
+        """The smallest lr from which on every larger one diverges (for at least one seed); None if none does."""
+        bad = ~np.isfinite(self.losses).all(axis=1)
+        if not bad[-1]:
+            return None
+        trains = np.flatnonzero(~bad)
+        return float(self.lrs[trains[-1] + 1] if len(trains) else self.lrs[0])
+
+    def regret(self, lr: float) -> float:
+        """(loss at `lr` − best) / (loss at init − best), at the full horizon; `inf` where it diverges."""
+        best = self.best[1]
+        drop = math.nan if self.init_loss is None else self.init_loss - best
+        return (self.mean_loss(lr) - best) / drop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Evidence):
+    """The answer of `find`: which learning rate, how sure, and why.
+
+    Attributes:
+        lr: the learning rate to use, a round two-digit number inside the zone.
+        interval: the 90% interval for the best lr.
+        zone: what is as good: predicted loss within max(2% of the drop, noise) of the best.
+        edge: from where every larger lr diverges; None when none was reached.
+        loss: the loss predicted at `lr` for the full horizon.
+        mine: the verdict on the user's present lr, where one was given.
+        budget: the budget in complete runs.
+        drift: how the best lr moves with the horizon, in decades per decade of steps.
+        noise: one standard deviation of a final loss between repeats, as the race saw it.
+        predicted: the predicted loss against lr at the full horizon.
+        complete: False when the race was interrupted.
+    """
+
+    schema: ClassVar[str] = "etascope.finding/1"
+
+    lr: float
+    interval: tuple[float, float]
+    zone: tuple[float, float]
+    edge: float | None
+    loss: float
+    mine: Verdict | None = None
+    budget: float
+    drift: float
+    noise: float
+    predicted: Predicted
+    complete: bool = True
+
+    def judge(self, lr: float) -> Verdict:
+        """Say what `lr` would do at the full horizon: too low, in the zone, too high, or diverges.
+
+        Raises:
+            ValueError: `lr` is not a positive, finite number.
+        """
+        if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
+            raise ValueError(f"a learning rate is a positive number, not {lr!r}")
+        p, lo, hi = self.predicted, self.zone[0], self.zone[1]
+        loss = float(np.interp(math.log(lr), np.log(p.lrs), p.loss))
+        drop = None if self.init_loss is None else self.init_loss - self.loss
+        regret = max(0.0, loss - self.loss) / drop if drop else math.nan
+        price = "" if not drop else f": it would give up about {regret:.0%} of the drop in loss"
+        if self.edge is not None and lr >= self.edge:
+            return Verdict(lr, "diverges", math.inf, math.inf, f"{lr:.2g} diverges: the edge is at {self.edge:.2g}")
+        if lo <= lr <= hi:
+            return Verdict(lr, "in the zone", loss, regret, f"{lr:.2g} is in the zone: as good as {self.lr:.2g}")
+        kind: Literal["too low", "too high"] = "too low" if lr < lo else "too high"
+        factor = self.lr / lr if lr < self.lr else lr / self.lr
+        text = f"{lr:.2g} is {kind}, by a factor of {factor:.2g}{price}"
+        return Verdict(lr, kind, loss, regret, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered(Evidence):
+    """The evidence of a race that allows no honest answer, with the reason in words."""
+
+    schema: ClassVar[str] = "etascope.finding/1"
+
+    reason: str
+    budget: float
+    lr: None = None
+    complete: bool = True
+
+
+# ------------------------------------------------------------------------------- in and out
+
+
+def load(path: str | os.PathLike[str]) -> Evidence:
+    """Read any record: a file that `save` wrote, or a run directory.
+
+    Raises:
+        RecordError: the file is missing, is not JSON, or is not a record of etascope.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in ("finding.json", "sweep.json"):
+            if (path / name).is_file():
+                path = path / name
+                break
+        else:
+            raise RecordError(
+                f"there is no finding.json or sweep.json in {path}",
+                f"If the run was interrupted, repeat its command with --out {path} to finish it.",
+            )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}", "Check the path.") from error
+    except ValueError as error:
+        raise RecordError(
+            f"{path} is damaged, it is not JSON: {error}",
+            "Rebuild it by repeating the command that made it with the same --out.",
+        ) from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema == Sweep.schema:
+        return Sweep.from_json(data)
+    if schema == Finding.schema:
+        return Finding.from_json(data) if data.get("lr") is not None else Unanswered.from_json(data)
+    raise RecordError(
+        f"{path} is not a record of etascope: its schema is {schema!r}",
+        "Give the file or folder that `etascope find` or `etascope sweep` wrote.",
+    )
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file whole or not at all: into a neighbour first, then renamed over `path`.
+
+    Raises:
+        RecordError: the folder cannot be written or the disk is full; the old file, if any, is unchanged.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> RecordError:
+    """The error for a path that cannot be written."""
+    return RecordError(
+        f"cannot write {path}: {error.strerror or error}",
+        "Free some space or choose another folder with --out (out=), then repeat the command: "
+        "what was trained before is kept.",
+    )
+
+
+# ------------------------------------------------------------------------------------- details
+
+_html_hook: Callable[[Evidence], str] | None = None
+_text_hook: Callable[[Evidence], str] | None = None
+
+
+def show_with(html: Callable[[Evidence], str], text: Callable[[Evidence], str]) -> None:
+    """Register how records show themselves; `reports` does, so that records need not know it."""
+    global _html_hook, _text_hook
+    _html_hook, _text_hook = html, text
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, (Rung, Curve)):
+        return value.to_json()
+    if isinstance(value, (Engine, Predicted, Verdict)):
+        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _encode(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return _plain(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_encode(v) for v in value]
+    return value
+
+
+def _decode(key: str, value: Any) -> Any:
+    if key == "rungs":
+        return tuple(Rung.from_json(r) for r in value)
+    if key == "engine":
+        return Engine(**value)
+    if key == "predicted":
+        return Predicted(**{k: tuple(_number(v) for v in value[k]) for k in ("lrs", "loss", "low", "high")})
+    if key == "mine" and value is not None:
+        return Verdict(**(value | {k: _number(value[k]) for k in ("loss", "regret")}))
+    if key == "multipliers":
+        return tuple((int(s), float(v)) for s, v in value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    return value
