@@ -1,0 +1,48 @@
+# Each target sets up what it needs in .venv, on an empty machine too.
+#
+#   make demo     the learning rate of a real model, and a report that shows why
+#   make test     tests, doctests and examples
+#   make check    style, types, and which room may import which
+#   make proof    the measurements behind the claims (benchmarks/), long
+
+PY ?= python3
+BIN := .venv/bin
+
+# Two workers with one thread each: more threads than cores would have them wait for each other.
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: demo test check proof
+.NOTPARALLEL:
+
+demo: .venv/.done-core
+	$(BIN)/etascope find digits
+
+test: .venv/.done-dev
+	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS)
+
+check: .venv/.done-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proof: .venv/.done-dev
+	$(BIN)/python benchmarks/find_truth.py
+	$(BIN)/python benchmarks/lanes.py
+	$(BIN)/python benchmarks/interrupted.py
+	$(BIN)/python benchmarks/real.py
+
+# The stamps: an install is repeated when what it was made from has changed. Who has the dev install needs no
+# other, so it leaves both stamps.
+.venv/.done-core: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/.done-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch .venv/.done-core $@
+
+# --clear: an attempt that broke off half-way leaves a folder without pip.
+$(BIN)/pip:
+	$(PY) -m venv --clear .venv

@@ -1,0 +1,161 @@
+"""Batches: the user's data, read through loaders of our own.
+
+A user's DataLoader is never iterated. One like it is built from the same dataset and `collate_fn`, with copies of
+its samplers, reseeded for the setting: so neither its generator nor a sampler's position moves.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from ..errors import TaskError
+from .randomness import derive
+
+__all__ = ["Stream", "map_tensors", "nonfinite", "rebuild", "rows", "tensors"]
+
+CACHE_BYTES = 512 * 2**20  # of one rung's training batches; larger streams are read again for each training
+
+
+def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A batch of the same structure with every tensor changed: tuples, lists, dicts and other mappings, nested."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if isinstance(batch, Mapping):
+        items = {key: map_tensors(value, change) for key, value in batch.items()}
+        try:
+            return type(batch)(items)  # type: ignore[call-arg]  # dict, and Hugging Face's BatchEncoding
+        except TypeError:
+            return items
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_tensors(value, change) for value in batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(map_tensors(value, change) for value in batch)
+    return batch
+
+
+def tensors(batch: Any) -> list[Tensor]:
+    """All tensors of a batch, in order."""
+    found: list[Tensor] = []
+    map_tensors(batch, lambda t: (found.append(t), t)[1])
+    return found
+
+
+def rows(batch: Any) -> int:
+    """The leading dimension of a batch's first tensor that has one: its number of examples."""
+    return next((t.shape[0] for t in tensors(batch) if t.dim()), 1)
+
+
+def nonfinite(batch: Any) -> str | None:
+    """What is wrong with a batch's numbers, or None."""
+    for i, tensor in enumerate(tensors(batch)):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            return f"tensor {i} (shape {tuple(tensor.shape)}) has {bad} of {tensor.numel()} values NaN or infinite"
+    return None
+
+
+class Stream:
+    """The training batches of one seed in one rung: the same again at every reading, while they fit in memory.
+
+    Each reading gets copies, so that a loss which pops keys or works in place cannot spoil another training's.
+    """
+
+    def __init__(self, data: Any, seed: int, device: torch.device) -> None:
+        self.data, self.seed, self.device = data, seed, device
+        self._kept: list[Any] = []
+        self._bytes = 0
+
+    def batches(self) -> Iterator[Any]:
+        """Endless batches on the device, from the first on."""
+        keep = self._bytes <= CACHE_BYTES
+        kept = len(self._kept) if keep else 0
+        yield from (map_tensors(batch, torch.clone) for batch in self._kept[:kept])
+        for batch in itertools.islice(self._read(), kept, None):
+            batch = map_tensors(batch, lambda t: t.to(self.device))
+            if keep:
+                self._kept.append(batch)
+                self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
+                if not (keep := self._bytes <= CACHE_BYTES):
+                    self._kept.clear()
+            yield map_tensors(batch, torch.clone)
+
+    def _read(self) -> Iterator[Any]:
+        own = rebuild(self.data, derive("data", self.seed)) if isinstance(self.data, DataLoader) else self.data
+        for epoch in itertools.count():
+            if isinstance(own, DataLoader):
+                _set_epoch(own, epoch)
+            elif not isinstance(own, Iterable):
+                epoch_data = own(derive("data", self.seed) + epoch)
+                yield from _some(epoch_data, "train (called with a seed)")
+                continue
+            yield from _some(own, "train")
+
+
+def _some(batches: Iterable[Any], name: str) -> Iterator[Any]:
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise TaskError(
+            f"{name} is empty: it has no batches.",
+            "Check how the data is loaded; drop_last=True leaves nothing of a dataset smaller than a batch.",
+        )
+
+
+def rebuild(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
+    """A loader like the user's, over the same dataset, whose samplers and generators are copies seeded by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    options: dict[str, Any] = {
+        "num_workers": loader.num_workers,
+        "collate_fn": loader.collate_fn,
+        "pin_memory": loader.pin_memory,
+        "timeout": loader.timeout,
+        "worker_init_fn": loader.worker_init_fn,
+        "multiprocessing_context": loader.multiprocessing_context,
+        "generator": generator,
+    }
+    if loader.num_workers:
+        options |= {"prefetch_factor": loader.prefetch_factor, "persistent_workers": True}
+    if isinstance(loader.dataset, IterableDataset):
+        return DataLoader(loader.dataset, batch_size=loader.batch_size, drop_last=loader.drop_last, **options)
+    if loader.batch_sampler is not None:
+        return DataLoader(loader.dataset, batch_sampler=_own(loader.batch_sampler, loader, seed), **options)
+    return DataLoader(loader.dataset, batch_size=None, sampler=_own(loader.sampler, loader, seed), **options)
+
+
+def _own(sampler: Any, loader: DataLoader[Any], seed: int) -> Any:
+    """A copy of a sampler, and of those inside it, that shares the dataset and draws from generators of its own."""
+    memo: dict[int, Any] = {id(loader.dataset): loader.dataset}
+    for level in _nested(sampler):
+        for name in ("data_source", "dataset"):
+            if (source := getattr(level, name, None)) is not None:
+                memo[id(source)] = source
+        if isinstance(old := getattr(level, "generator", None), torch.Generator):
+            memo[id(old)] = torch.Generator().manual_seed(derive("sampler", seed))
+    own = copy.deepcopy(sampler, memo)
+    for level in _nested(own):
+        if getattr(level, "generator", 0) is None:
+            level.generator = torch.Generator().manual_seed(derive("sampler", seed))
+        if hasattr(level, "set_epoch") and isinstance(getattr(level, "seed", None), int):
+            level.seed = seed  # torch's DistributedSampler shuffles by seed + epoch
+    return own
+
+
+def _nested(sampler: Any) -> Iterator[Any]:
+    while sampler is not None and not isinstance(sampler, list):
+        yield sampler
+        sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+
+
+def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
+    for level in _nested(loader.batch_sampler or loader.sampler):
+        if hasattr(level, "set_epoch"):
+            level.set_epoch(epoch)

@@ -1,0 +1,351 @@
+"""A task made ready to be trained again and again: what the loop and the lanes share."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import math
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..errors import EtascopeError, NoAnswer, TaskError
+from ..schedules import Bound
+from ..task import Task
+from .base import Facts
+from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
+from .judging import Judging, plan_judging
+from .randomness import derive, seed_all
+
+__all__ = ["Objective", "Prepared", "user_code"]
+
+
+class Objective(nn.Module):
+    """Model and loss as one module, so that `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
+
+    def __init__(self, model: nn.Module, loss: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = [loss]  # in a list: a loss that is a module must not become a submodule
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss of one batch."""
+        loss = self._loss[0](self.model, batch)
+        if not isinstance(loss, Tensor) or loss.dim() and loss.numel() != 1:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
+            raise TaskError(f"the loss returned {got}, not a scalar tensor.", "Return one number a batch, as loss.mean().")
+        return loss.reshape(())
+
+
+@contextlib.contextmanager
+def user_code(part: str) -> Iterator[None]:
+    """Turn what the user's own code raises into a TaskError that names the part, file, line and exception."""
+    try:
+        yield
+    except EtascopeError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"the task's {part} raised {type(error).__name__}: {error}\n  at {_place(error)}",
+            "Mend it there, and try again; the full traceback is chained (CLI: OUT/error.txt, or --traceback).",
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours, libraries = str(Path(__file__).parents[1]), ("site-packages", "dist-packages", "<frozen")
+    theirs = [f for f in frames if ours not in f.filename and not any(s in f.filename for s in libraries)]
+    # a built-in task is the user's part as well, though it lies in our package
+    theirs = theirs or [f for f in frames if "workloads" in f.filename] or list(frames)
+    last = theirs[-1]
+    return f"{last.filename}:{last.lineno} in {last.name}" + (f": {last.line}" if last.line else "")
+
+
+@dataclass(frozen=True)
+class Built:
+    """One training's own model, objective and optimizer; `scales` are the groups' ratios to the peak lr."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scales: tuple[float, ...]
+
+
+class Prepared:
+    """A checked task on a device.
+
+    Args:
+        task: the user's.
+        device: where to train.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task, self.device = task, device
+        self.horizon = task.steps
+        self.schedule: Bound = task.bound_schedule
+        self._streams: dict[tuple[int, int], Stream] = {}
+        self._init: dict[tuple[int, tuple[int, ...]], float] = {}
+
+    # ------------------------------------------------------------------------------------- pieces
+
+    def build(self, seed: int, lr: float) -> Built:
+        """A new model as it is at init under `seed`, and its optimizer."""
+        model = self.model(seed)
+        optimizer, scales = self.optimizer(model, lr)
+        return Built(model, Objective(model, self.task.loss), optimizer, scales)
+
+    def model(self, seed: int) -> nn.Module:
+        """The model at init: a copy of the user's, or made by the user's function under `seed`."""
+        source = self.task.model
+        seed_all("model", seed)
+        if isinstance(source, nn.Module):
+            try:
+                model = copy.deepcopy(source)
+            except Exception as error:
+                raise TaskError(
+                    f"the model cannot be copied: {type(error).__name__}: {error}",
+                    "Give a function that makes it: model=lambda: Net(...)",
+                ) from error
+        else:
+            with user_code("model"):
+                model = source()
+            if not isinstance(model, nn.Module):
+                raise TaskError(f"model() returned a {type(model).__name__}.", "Return an nn.Module.")
+        return model.to(self.device).train()
+
+    def optimizer(self, model: nn.Module, lr: float) -> tuple[torch.optim.Optimizer, tuple[float, ...]]:
+        """The user's optimizer over the model at peak `lr`, and its groups' ratios to that lr."""
+        with user_code("params"):
+            chosen = list((self.task.params or _all_trainable)(model))
+        groups: list[dict[str, Any]] = [dict(g) for g in chosen] if chosen and isinstance(chosen[0], Mapping) else []
+        for i, group in enumerate(groups):
+            if "lr" in group:
+                raise TaskError(
+                    f"param group {i} has an absolute lr ({group['lr']!r}).",
+                    f'Give its ratio to the peak lr: "lr_scale": {group["lr"]!r} / peak.',
+                )
+            group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+        if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
+            raise TaskError("there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad.")
+        with user_code("optimizer"):
+            optimizer = self.task.optimizer(groups or chosen, lr)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TaskError(f"optimizer(params, lr) returned a {type(optimizer).__name__}.", "Return a torch optimizer.")
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise TaskError(
+                f"{type(optimizer).__name__} needs a closure, and etascope steps without one.",
+                "Use an optimizer whose step() takes none, such as torch.optim.AdamW.",
+            )
+        return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
+
+    def stream(self, seed: int, rung: int) -> Stream:
+        """The training batches of one seed in one rung; only the latest is kept."""
+        if (seed, rung) not in self._streams:
+            self._streams = {(seed, rung): Stream(self.task.train, derive(seed, rung), self.device)}
+        return self._streams[seed, rung]
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Mixed precision, where the task asks for it."""
+        if self.task.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.task.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    # ------------------------------------------------------------------------------------ judging
+
+    @cached_property
+    def validation(self) -> list[Any]:
+        """The validation batches, on the device."""
+        val = self.task.val
+        if val is None:
+            return []
+        with user_code("validation data"):
+            source = rebuild(val, derive("validation")) if isinstance(val, DataLoader) else val
+            batches = [map_tensors(b, lambda t: t.to(self.device)) for b in source]
+        if not batches:
+            raise TaskError("val is empty: it has no batches.", "Check how the validation data is loaded, or give val=None.")
+        return batches
+
+    @cached_property
+    def batch_rows(self) -> int:
+        """Examples in one training batch, as the first one has."""
+        return rows(next(self.stream(0, -1).batches()))
+
+    def judging(self, steps: int) -> Judging | None:
+        """The evaluations of a run of `steps` steps; None where the training loss is judged."""
+        if self.task.evaluate is not None:  # its cost is unknown, so few
+            ends = plan_judging(steps, self.schedule.decays, 4, [1])
+            return Judging(ends.on_the_way, ends.final[-1:], (), ())
+        if not self.validation:
+            return None
+        examples = steps * self.task.accumulate * self.batch_rows
+        return plan_judging(steps, self.schedule.decays, examples, [rows(b) for b in self.validation])
+
+    def evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
+        """The judged loss of a model now, in eval mode and without drawing from the training's noise."""
+        rng = torch.get_rng_state()
+        objective.eval()
+        try:
+            with torch.no_grad():
+                if self.task.evaluate is not None:
+                    with user_code("evaluate"):
+                        value = float(self.task.evaluate(objective.model))
+                    return -value if self.task.goal == "max" else value
+                total = weight = 0.0
+                for i in which:
+                    batch = map_tensors(self.validation[i], torch.clone)
+                    with user_code("loss, on validation data,"), self.autocast():
+                        total += rows(batch) * float(objective(batch))
+                    weight += rows(batch)
+                return total / weight
+        finally:
+            objective.train()
+            torch.set_rng_state(rng)
+
+    def init_loss(self, seed: int, judging: Judging | None) -> float:
+        """The judged loss before the first step, on what the final loss is taken on."""
+        which = judging.final_batches if judging else (-1,)
+        if (seed, which) not in self._init:
+            objective = Objective(self.model(seed), self.task.loss)
+            if judging is not None:
+                self._init[seed, which] = self.evaluate(objective, which)
+            else:
+                batches = self.stream(seed, -1).batches()
+                with torch.no_grad(), user_code("loss"), self.autocast():
+                    losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
+                self._init[seed, which] = math.fsum(losses) / len(losses)
+        return self._init[seed, which]
+
+    # ------------------------------------------------------------------------------------- checks
+
+    def check(self, seed: int) -> None:
+        """Try every piece once, without a step, so that a task's faults show before anything is trained.
+
+        Raises:
+            TaskError: a piece raises, returns the wrong thing, or the data holds NaN.
+            NoAnswer: the loss is not finite at the start though the data is.
+        """
+        built = self.build(seed, 1e-3)
+        with user_code("training data"):
+            batch = next(self.stream(0, -1).batches())
+        if not tensors(batch):
+            raise TaskError(
+                f"a training batch holds no tensor: it is a {type(batch).__name__}.", "Check the dataset and collate_fn."
+            )
+        seed_all("check", seed)
+        with user_code("loss"), self.autocast():
+            loss = built.objective(batch)
+        if not torch.isfinite(loss):
+            if (fault := nonfinite(batch)) is not None:
+                raise TaskError(f"the first training batch is not finite: {fault}.", "Clean the data.")
+            raise NoAnswer(
+                f"the loss is {loss.item()} at the start, before any step, though the first batch is finite.",
+                "Check the model's initialisation and the loss (a log of 0, a division by 0).",
+            )
+        if not loss.requires_grad:
+            raise TaskError(
+                "the loss does not depend on the model's parameters.",
+                "Compute it with the `model` argument of loss(model, batch), not with a model from outside, "
+                "and without torch.no_grad() or .item().",
+            )
+        with user_code("loss, in its gradient,"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        params = [p for group in built.optimizer.param_groups for p in group["params"]]
+        if all(p.grad is None for p in params):
+            raise TaskError(
+                "no optimized parameter has a gradient.",
+                "Compute the loss with the `model` argument of loss(model, batch), not with a model from outside.",
+            )
+        for i, val_batch in enumerate(self.validation):
+            if (fault := nonfinite(val_batch)) is not None:
+                raise TaskError(f"validation batch {i} is not finite: {fault}.", "Clean the data.")
+        if not math.isfinite(value := self.init_loss(seed, self.judging(self.horizon))):
+            raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
+
+    def find_nan(self, seed: int, rung: int, steps: int) -> str | None:
+        """The first training batch that is not finite, in words; None if all are."""
+        batches = self.stream(seed, rung).batches()
+        for i in range(steps * self.task.accumulate):
+            if (fault := nonfinite(next(batches))) is not None:
+                return f"training batch {i} (counted from 0) of seed {seed}: {fault}"
+        return None
+
+    # -------------------------------------------------------------------------------------- facts
+
+    def facts(self, seed: int) -> Facts:
+        """What the record should say of the task."""
+        task, judging = self.task, self.judging(self.horizon)
+        optimizer, scales = self.optimizer(self.model(seed), 1e-3)
+        steps = np.unique(np.linspace(0, self.horizon - 1, min(self.horizon, 200)).round().astype(int))
+        data = self.schedule.schedule.to_json()
+        name = type(optimizer).__name__
+        options = _options(task, optimizer)
+        inside = ", ".join(["params" if task.params else "model.parameters()", "lr={lr}", *options])
+        module = "torch.optim" if type(optimizer).__module__.startswith("torch.") else type(optimizer).__module__
+        notes = ["state that a dataset keeps is the user's, and not reset between runs"] if _keeps_state(task.train) else []
+        return Facts(
+            init_loss=self.init_loss(seed, judging),
+            goal=task.goal,
+            optimizer=f"{name}({', '.join(options)})",
+            groups=len(scales),
+            schedule={"foreign": data["name"]} if data.get("kind") == "foreign" else data,
+            multipliers=tuple((int(t), float(m)) for t, m in zip(steps, self.schedule(steps), strict=True)),
+            decays=self.schedule.decays,
+            judged=self._judged(judging),
+            validation=self._validated(judging),
+            paste=f"optimizer = {module}.{name}({inside})",
+            notes=tuple(notes),
+        )
+
+    def _judged(self, judging: Judging | None) -> str:
+        what = "evaluate(model)" if self.task.evaluate is not None else "the validation loss"
+        if judging is None:
+            return "mean training loss of the last tenth of the steps (there is no validation data)"
+        if len(judging.final) == 1:
+            return f"{what} after the last step"
+        return f"mean of {what} at {len(judging.final)} points in the last tenth of the steps (the schedule does not decay)"
+
+    def _validated(self, judging: Judging | None) -> str:
+        if judging is None or self.task.evaluate is not None:
+            return "none" if judging is None else "as evaluate(model) does"
+        batch_rows = [rows(b) for b in self.validation]
+        final = sum(batch_rows[i] for i in judging.final_batches)
+        return (
+            f"{final} of {sum(batch_rows)} examples at the full horizon; a run evaluates at most as many examples as "
+            "it trains on (a third of its cost), in whole batches evenly spaced, at least one"
+        )
+
+
+def _all_trainable(model: nn.Module) -> list[Tensor]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def _options(task: Task, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The options that the user set, as they were written where that can be seen."""
+    if isinstance(task.optimizer, partial):
+        return [f"{k}={v!r}" for k, v in task.optimizer.keywords.items()]
+    if isinstance(task.optimizer, type):
+        return []
+    known = inspect.signature(type(optimizer)).parameters
+    return [
+        f"{k}={v!r}"
+        for k, v in optimizer.defaults.items()
+        if k in known and k != "lr" and v != known[k].default and isinstance(v, bool | int | float | tuple)
+    ]
+
+
+def _keeps_state(train: Any) -> bool:
+    return isinstance(train, DataLoader) and not isinstance(train.dataset, torch.utils.data.TensorDataset)
+
+

@@ -1,0 +1,51 @@
+"""Explicit randomness: seeds derived by name, and a border that leaves the user's random states alone."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+__all__ = ["derive", "seed_all", "undisturbed"]
+
+
+def derive(*parts: object) -> int:
+    """A seed in [0, 2³¹) from any values: the same on every machine and in every process.
+
+    >>> derive("data", 3, 100) == derive("data", 3, 100) != derive("data", 4, 100)
+    True
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") & 0x7FFF_FFFF
+
+
+def seed_all(*parts: object) -> None:
+    """Seed Python's, NumPy's and torch's (every device's) generators from `derive(*parts)`."""
+    seed = derive(*parts)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Give back every global random state, torch's thread count and grad mode as they were, whatever happens."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        torch.set_grad_enabled(grad)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

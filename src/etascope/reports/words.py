@@ -1,0 +1,219 @@
+"""Sentences: the answer in five lines, and all facts as plain text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..records import Evidence, Finding, Unanswered, Verdict
+from . import numbers as n
+from . import terminal
+from .expression import schedule_code
+from .facts import Facts, facts_of
+from .fates import four
+
+__all__ = [
+    "answer",
+    "as_good",
+    "headline",
+    "how_sure",
+    "paste",
+    "predicted_loss",
+    "sentence",
+    "setup",
+    "text",
+    "verdict",
+]
+
+
+def answer(record: Evidence) -> str:
+    """The terminal answer: five lines, then the verdict on the user's own lr and the notes, if any."""
+    facts = facts_of(record)
+    spark = terminal.sparkline(facts)
+    lines = [f"{record.task}: {headline(facts)}{predicted_loss(facts)}"]
+    if isinstance(record, Unanswered):
+        lines.append(sentence(record.reason))
+    else:
+        lines.append(as_good(facts))
+    if spark:
+        lines.append(f"{facts.measure}  {spark}")
+    lines.append(how_sure(facts))
+    if facts.lr is not None:
+        lines.append(paste(facts))
+    if facts.mine is not None:
+        lines.append(f"Yours, {verdict(facts, facts.mine)}")
+    return "\n".join([*lines, *(f"Note: {note}" for note in record.notes)])
+
+
+def text(record: Evidence) -> str:
+    """The same facts as the report, as plain text."""
+    facts = facts_of(record)
+    parts = [answer(record), terminal.chart(facts)]
+    if facts.tried is not None:
+        parts.append("Four trainings\n" + _table(_four_rows(facts)))
+        parts.append("Rungs\n" + _table(_rung_rows(facts)))
+        parts.append("Evidence\n" + _table(_evidence_rows(facts)))
+    parts.append("Settings\n" + _table([list(row) for row in setup(facts)]))
+    parts.append("Versions\n" + _table([[k, v] for k, v in record.versions.items()]))
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(facts: Facts) -> str:
+    """The answer in a few words."""
+    if facts.lr is None:
+        return "every setting diverged" if facts.kind == "sweep" else "no honest answer"
+    if facts.kind == "sweep":
+        return f"the best lr is {n.lr(facts.lr)}"
+    return f"use lr {n.exact(facts.lr)}"
+
+
+def predicted_loss(facts: Facts) -> str:
+    """What the answer reaches, to follow the headline."""
+    if facts.lr is None or facts.loss is None:
+        return ""
+    word = "predicted " if facts.kind == "finding" else ""
+    value = n.loss(facts.shown(facts.loss))
+    return f" ({word}{facts.measure} {value} after {n.steps(facts.record.horizon)})"
+
+
+def as_good(facts: Facts) -> str:
+    """What is as good, and from where it diverges."""
+    zone = "" if facts.zone is None else f"As good: {n.lr_range(facts.zone)}. "
+    if facts.zone is not None and " to " not in zone:
+        zone = "As good: nothing else that was trained. "
+    if facts.edge is not None:
+        return f"{zone}It diverges from {n.lr(facts.edge)}."
+    return (
+        f"{zone}Nothing diverged up to {n.lr(facts.tried[1])}."
+        if facts.tried
+        else f"{zone}Nothing was trained."
+    )
+
+
+def how_sure(facts: Facts) -> str:
+    """How sure the answer is and what it cost."""
+    record, size = (
+        facts.record,
+        f"{n.plural(facts.settings, 'setting')} in {n.plural(len(facts.rungs), 'rung')}",
+    )
+    if facts.interval is not None:
+        sure = f"90% sure that the best lr is in {n.lr_range(facts.interval)}"
+    elif facts.kind == "sweep":
+        seeds = len({c.seed for rung in record.rungs for c in rung.curves})
+        lrs = len({c.lr for rung in record.rungs for c in rung.curves})
+        sure = f"Measured at {n.plural(lrs, 'lr')} with {n.plural(seeds, 'seed')}, each to the full horizon"
+        size = n.plural(facts.settings, "run")
+    else:
+        sure = "No lr can be recommended on this evidence"
+    if not getattr(record, "complete", True):
+        sure += ", interrupted before the race was over"
+    return f"{sure}. Cost: {n.cost(record.cost)}, {n.duration(record.wall_s)} ({size})."
+
+
+def verdict(facts: Facts, mine: Verdict) -> str:
+    """The verdict on one lr, without its `yours`."""
+    said = f"{n.lr(mine.lr, 3)}: {mine.verdict}"
+    if mine.verdict == "diverges":
+        return said + (f", the edge is at {n.lr(facts.edge)}." if facts.edge is not None else ".")
+    if mine.verdict == "in the zone":
+        return f"{said}, as good as {n.lr(facts.lr)}." if facts.lr is not None else f"{said}."
+    if facts.lr is not None:
+        said += f" by a factor of {n.lr(max(facts.lr / mine.lr, mine.lr / facts.lr))}"
+    if math.isfinite(mine.regret):
+        said += f", it would give up about {n.percent(mine.regret)} of the drop in loss"
+    return said + "."
+
+
+def paste(facts: Facts) -> str:
+    """The line of code that uses the answer."""
+    if facts.lr is None:
+        return ""
+    value = n.lr(facts.lr, 3) if facts.kind == "sweep" else n.exact(facts.lr)
+    return (facts.record.paste or "lr = {lr}").replace("{lr}", value)
+
+
+def setup(facts: Facts) -> list[tuple[str, str]]:
+    """What was trained and how: (name, value) rows."""
+    record, engine = facts.record, facts.record.engine
+    ran = f"{engine.engine}, up to {engine.chunk} at once" if engine.chunk > 1 else engine.engine
+    ran += f", {n.plural(engine.threads, 'thread')}, {engine.device}"
+    rows = [
+        ("task", record.task),
+        ("optimizer", record.optimizer),
+        ("param groups", str(record.groups) if record.groups != 1 else ""),
+        ("horizon", n.steps(record.horizon)),
+        ("schedule", _schedule(record)),
+        ("judged by", record.judged),
+        ("validation", record.validation),
+        ("goal", "the larger the better" if facts.maximised else ""),
+        (f"{facts.measure} at init", "unknown" if facts.init is None else n.loss(facts.shown(facts.init))),
+        ("seed", str(record.seed)),
+        ("engine", ran + (f" ({engine.why})" if engine.why else "")),
+        ("cost", f"{n.cost(record.cost)}, {n.duration(record.wall_s)}"),
+        ("of it evaluation", n.duration(record.eval_s)),
+    ]
+    if isinstance(record, (Finding, Unanswered)):
+        rows.append(("budget", n.cost(record.budget)))
+    if isinstance(record, Finding):
+        rows.append(("noise", f"{n.loss(record.noise)} (one deviation of a final loss between repeats)"))
+        rows.append(
+            ("drift of the best lr", f"{record.drift:+.2f} decades per decade of steps".replace("-", "−"))
+        )
+    return [row for row in rows if row[1]]
+
+
+def _schedule(record: Evidence) -> str:
+    foreign = record.schedule.get("foreign")
+    if foreign:
+        return f"{foreign} (your own)"
+    if not record.schedule and not record.multipliers:
+        return ""
+    values = [v for _, v in record.multipliers]
+    if values and max(values) == min(values):
+        return "constant"
+    found = schedule_code(record.schedule)
+    return found[0] if found else ""
+
+
+def _four_rows(facts: Facts) -> list[list[str]]:
+    return [[e.title, n.lr(e.curve.lr, 3) if e.curve else "–", e.sentence] for e in four(facts)]
+
+
+def _rung_rows(facts: Facts) -> list[list[str]]:
+    rows = [["steps", "settings", "lrs", "lowest at", facts.measure, "diverged", "runs"]]
+    for r in facts.rungs:
+        at, low = (n.lr(r.lowest[0], 3), n.loss(facts.shown(r.lowest[1]))) if r.lowest else ("–", "–")
+        ends = n.lr_range((r.lrs[0], r.lrs[-1])) if r.lrs else "–"
+        rows.append([f"{r.steps:,}", str(r.settings), ends, at, low, str(r.diverged), f"{r.cost:.2f}"])
+    return rows
+
+
+def _evidence_rows(facts: Facts) -> list[list[str]]:
+    rows = [["steps", "lr", "seed", facts.measure, "diverged at"]]
+    for rung in facts.record.rungs:
+        for c in sorted(rung.curves, key=lambda c: (c.lr, c.seed)):
+            at = (
+                ""
+                if not c.diverged
+                else f"step {c.diverged_at:,}"
+                if c.diverged_at is not None
+                else "the end"
+            )
+            loss = "diverged" if c.diverged else n.loss(facts.shown(c.loss))
+            rows.append([f"{rung.steps:,}", n.lr(c.lr, 3), str(c.seed), loss, at])
+    return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned left, two spaces apart."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
+def sentence(words: str) -> str:
+    """Words with a capital and a full stop."""
+    words = words.strip()
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")

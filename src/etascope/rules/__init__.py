@@ -1,0 +1,32 @@
+"""Update rules over a leading lane axis: L trainings, each with its own lr, updated as one (L, P) tensor.
+
+>>> import torch
+>>> w = torch.nn.Parameter(torch.zeros(3))
+>>> update = read([torch.optim.SGD([w], lr=lr) for lr in (0.1, 1.0)], lrs=[0.1, 1.0])
+>>> params_LP, lr_L1 = torch.zeros(2, 3), torch.tensor([[0.1], [1.0]])
+>>> params_LP, state = update(params_LP, torch.ones(2, 3), update.init(params_LP), lr_L1, t=0)
+>>> params_LP[:, 0].tolist()
+[-0.1..., -1.0]
+"""
+
+from .adagrad import Adagrad
+from .adam import Adam
+from .adamw import AdamW
+from .base import Number, Rule, State
+from .reader import UnknownRule, Update, read
+from .rmsprop import RMSprop
+from .sgd import SGD
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Number",
+    "RMSprop",
+    "Rule",
+    "State",
+    "UnknownRule",
+    "Update",
+    "read",
+]

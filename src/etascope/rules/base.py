@@ -1,0 +1,76 @@
+"""Update rules over lanes: many trainings updated as one.
+
+Shapes stand in the names: L lanes, P parameters of one lane (all its tensors, flattened and joined).
+A hyperparameter is a float, or a tensor that broadcasts to LP: (L, 1) differs between lanes, (1, P) between
+param groups, (L, P) both. Such tensors are kept in float64, and cast where they meet parameters: so 1 − β is
+taken before the cast, which in float32 would lose four digits of 1 − 0.999.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Number", "Rule", "State", "add_", "average_square_", "cast", "descend_", "is_zero"]
+
+Number: TypeAlias = float | Tensor
+State: TypeAlias = dict[str, Tensor]  # each of shape LP
+
+
+class Rule(ABC):
+    """How one step changes parameters: a frozen dataclass of hyperparameters, named as in torch.optim.
+
+    Every operation is elementwise over LP, so that no lane can reach another one.
+    """
+
+    @abstractmethod
+    def init(self, params_LP: Tensor) -> State:
+        """The state before the first update."""
+
+    @abstractmethod
+    def update(
+        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
+    ) -> tuple[Tensor, State]:
+        """One update.
+
+        Parameters, gradients and state are *donated*: they may be overwritten. Use what is returned.
+
+        Args:
+            params_LP: the parameters, not requiring grad.
+            grads_LP: their gradients.
+            state: what `init` or the update before this one returned.
+            lr: the learning rates of this step, broadcastable to LP.
+            t: the number of updates done before this one.
+
+        Returns:
+            The new parameters and the new state.
+        """
+
+
+def cast(x: Number, like: Tensor) -> Number:
+    """x, of the dtype and on the device of `like` where it is a tensor."""
+    return x.to(like) if isinstance(x, Tensor) else x
+
+
+def add_(x: Tensor, y: Tensor, scale: Number) -> Tensor:
+    """x += scale · y."""
+    return x.addcmul_(y, scale.to(x)) if isinstance(scale, Tensor) else x.add_(y, alpha=scale)
+
+
+def average_square_(x: Tensor, y: Tensor, keep: Number) -> Tensor:
+    """x = keep · x + (1 − keep) · y²."""
+    if isinstance(keep, Tensor):
+        return x.mul_(keep.to(x)).addcmul_(y * (1 - keep).to(y), y)
+    return x.mul_(keep).addcmul_(y, y, value=1 - keep)
+
+
+def descend_(params: Tensor, direction: Tensor, lr: Tensor) -> Tensor:
+    """params −= lr · direction."""
+    return params.addcmul_(direction, lr.to(params), value=-1)
+
+
+def is_zero(x: Number) -> bool:
+    """Whether x is the float 0 (a tensor is used as it is)."""
+    return not isinstance(x, Tensor) and x == 0

@@ -1,0 +1,173 @@
+"""The rule of a user's own optimizers, read from their class and options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import EngineError
+from .adagrad import Adagrad
+from .adam import Adam
+from .adamw import AdamW
+from .base import Number, Rule, State, cast
+from .rmsprop import RMSprop
+from .sgd import SGD
+
+__all__ = ["UnknownRule", "Update", "read"]
+
+RULES: Mapping[type[torch.optim.Optimizer], type[Rule]] = {
+    torch.optim.SGD: SGD,
+    torch.optim.Adagrad: Adagrad,
+    torch.optim.RMSprop: RMSprop,
+    torch.optim.Adam: Adam,
+    torch.optim.AdamW: AdamW,
+}
+NO_MEANING = {"foreach", "fused", "capturable", "differentiable"}  # how to compute, not what
+NOT_OPTIONS = {"params", "param_names", "lr", "lr_scale", "initial_lr"}
+NEXT_MOVE = "The loop engine trains with any torch optimizer: engine='loop'."
+
+
+class UnknownRule(EngineError):
+    """No rule does what this optimizer does; says which class or option."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """A rule, and the ratio of each group's lr to its lane's peak lr.
+
+    Args:
+        rule: the update rule with the user's options.
+        lr_scale: group lr / peak lr; a float, or a tensor broadcastable to LP.
+    """
+
+    rule: Rule
+    lr_scale: Number = 1.0
+
+    def init(self, params_LP: Tensor) -> State:
+        """The state before the first update."""
+        return self.rule.init(params_LP)
+
+    def __call__(
+        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int
+    ) -> tuple[Tensor, State]:
+        """One update at lr_L1 = peak lr · schedule; the tensors are donated, as in `Rule.update`."""
+        return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+
+
+def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> Update:
+    """The update that these optimizers, one per lane and not stepped yet, would do.
+
+    P is their `param_groups[i]["params"]` in order, each tensor flattened. Numbers may differ between groups
+    and lanes; options that only say how to compute (foreach, fused, capturable, differentiable) are ignored.
+
+    Args:
+        optimizers: the lanes' optimizers, over parameters of equal shapes.
+        lrs: the lanes' peak lrs.
+
+    Raises:
+        UnknownRule: the class (matched exactly) has no rule, or an option has no meaning to it.
+
+    >>> w = torch.nn.Parameter(torch.zeros(3))
+    >>> read([torch.optim.SGD([w], lr=lr, momentum=0.9) for lr in (0.1, 0.2)], [0.1, 0.2])
+    Update(rule=SGD(momentum=0.9, ...), lr_scale=1.0)
+    """
+    first = optimizers[0]
+    name = type(first).__name__
+    for opt in optimizers:
+        if why := _unfit(opt, first):
+            raise UnknownRule(f"optimizer {type(opt).__name__} {why}", NEXT_MOVE)
+    options_LG = [[_options(opt, group) for group in opt.param_groups] for opt in optimizers]
+    rule = RULES[type(first)]
+    known = {f.name: f.default for f in fields(rule)}  # type: ignore[arg-type]  # every rule is a dataclass
+    if issubclass(rule, Adam):  # torch goes by this option, whatever the class
+        decoupled = _uniform(name, "decoupled_weight_decay", options_LG, default=rule is AdamW)
+        rule = AdamW if decoupled else Adam
+    for options in (options for row in options_LG for options in row):
+        for option in options.keys() - NO_MEANING - NOT_OPTIONS:
+            if option not in known and not (option == "decoupled_weight_decay" and issubclass(rule, Adam)):
+                raise UnknownRule(f"option {option} of {name} is not known to its rule", NEXT_MOVE)
+            if options[option] is None:
+                raise UnknownRule(f"option {option}=None of {name} is not a number", NEXT_MOVE)
+
+    sizes_G = [sum(p.numel() for p in group["params"]) for group in first.param_groups]
+    device = next((p.device for group in first.param_groups for p in group["params"]), torch.device("cpu"))
+
+    def spread(values_LG: list[list[Any]]) -> Number:
+        return _spread([[float(value) for value in row] for row in values_LG], sizes_G, device)
+
+    chosen: dict[str, Any] = {}
+    for option, default in known.items():
+        values_LG = [[options.get(option, default) for options in row] for row in options_LG]
+        if isinstance(default, bool):
+            chosen[option] = _uniform(name, option, options_LG, default)
+        elif isinstance(default, tuple):
+            chosen[option] = tuple(
+                spread([[v[i] for v in row] for row in values_LG]) for i in range(len(default))
+            )
+        else:
+            chosen[option] = spread(values_LG)
+    ratios_LG = [[float(o["lr"]) / lr for o in row] for row, lr in zip(options_LG, lrs, strict=True)]
+    return Update(rule(**chosen), spread(ratios_LG))
+
+
+def _unfit(opt: torch.optim.Optimizer, first: torch.optim.Optimizer) -> str | None:
+    """Why no rule can do what this optimizer does; None if one can."""
+    if type(opt) not in RULES:
+        return "has no rule"
+    if type(opt) is not type(first):
+        return f"trains one lane, and {type(first).__name__} another; a rule is the same for all"
+    if opt._optimizer_step_pre_hooks or opt._optimizer_step_post_hooks:
+        return "has step hooks, which a rule does not call"
+    if any(state and float(state.get("step", 1)) > 0 for state in opt.state.values()):
+        return "has taken steps before, and a rule starts anew"
+    if any(p.is_complex() for group in opt.param_groups for p in group["params"]):
+        return "has complex parameters, and no rule does"
+    if _shapes(opt) != _shapes(first):
+        return "has other param groups from lane to lane"
+    return None
+
+
+def _shapes(opt: torch.optim.Optimizer) -> list[list[torch.Size]]:
+    return [[p.shape for p in group["params"]] for group in opt.param_groups]
+
+
+def _options(opt: torch.optim.Optimizer, group: dict[str, Any]) -> dict[str, Any]:
+    """The group's options as torch uses them."""
+    options = dict(group)
+    if type(opt) is torch.optim.Adagrad:  # torch takes this one from the constructor alone
+        options["initial_accumulator_value"] = opt.defaults["initial_accumulator_value"]
+    if type(opt) is torch.optim.SGD and options["momentum"] == 0:  # no buffer, so nothing to dampen
+        options["dampening"] = 0.0
+    return options
+
+
+def _uniform(name: str, option: str, options_LG: Sequence[Sequence[dict[str, Any]]], default: bool) -> bool:
+    """An option that is the same over groups and lanes."""
+    values = {bool(options.get(option, default)) for row in options_LG for options in row}
+    if len(values) > 1:
+        raise UnknownRule(f"option {option} of {name} differs between param groups or lanes", NEXT_MOVE)
+    return values.pop()
+
+
+def _spread(rows: list[list[float]], sizes_G: list[int], device: torch.device) -> Number:
+    """Rows of values per group, one row per lane, as a float if all are equal, else a small tensor."""
+    if all(_close(value, row[0]) for row in rows for value in row):
+        rows = [row[:1] for row in rows]
+    if all(_close(a, b) for row in rows for a, b in zip(row, rows[0], strict=True)):
+        rows = rows[:1]
+    if len(rows) == len(rows[0]) == 1:
+        return rows[0][0]
+    dtype = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+    values = torch.tensor(rows, dtype=dtype, device=device)
+    if len(rows[0]) == 1:
+        return values
+    return values.repeat_interleave(torch.tensor(sizes_G, device=device), dim=1)
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-14)  # 0.1 · lr / lr is not the same to the bit for every lr

@@ -1,0 +1,74 @@
+"""Somebody's own function as a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ScheduleError
+from .base import Schedule
+from .layout import Curve, Floats, Neighbour
+from .shapes import constant
+from .units import Clock, as_number
+
+__all__ = ["Foreign", "as_schedule"]
+
+
+@dataclass(frozen=True, repr=False)
+class Foreign(Schedule):
+    """A function from a step (an int, at most n − 1) to a multiplier; open length; read at ⌊u⌋.
+
+    Its JSON is its name alone, and cannot be read back.
+    """
+
+    fn: Callable[[int], float]
+
+    is_open = True
+    is_relative = True
+
+    def steps(self, clock: Clock) -> None:
+        return None
+
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
+        def curve(u: Floats) -> Floats:
+            at = np.minimum(np.floor(u), max(n - 1, 0)).astype(np.int64).ravel().tolist()
+            values = [as_number(self.fn(t), f"{self!r} at step {t}") for t in at]
+            return np.array(values, dtype=np.float64).reshape(u.shape)
+
+        return curve
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self._name}
+
+    @property
+    def _name(self) -> str:
+        return str(getattr(self.fn, "__qualname__", None) or repr(self.fn))
+
+    def __repr__(self) -> str:
+        return f"as_schedule({self._name})"
+
+
+def as_schedule(obj: Schedule | Callable[[int], float] | None) -> Schedule:
+    """What a user gave, as a schedule: None is `constant()`, a schedule itself, a function a `Foreign`.
+
+    Raises:
+        ScheduleError: none of these.
+
+    >>> as_schedule(None), as_schedule(lambda t: 0.5**t).bind(10)(2)
+    (constant(), 0.25)
+    """
+    if obj is None:
+        return constant()
+    if isinstance(obj, Schedule):
+        return obj
+    if isinstance(obj, type):
+        raise ScheduleError(f"{obj.__name__} is a class, not a schedule.", f"Call it: {obj.__name__}(...).")
+    if not callable(obj):
+        raise ScheduleError(
+            f"{obj!r} is not a schedule.",
+            "Give a schedule such as warmup('5%') >> cosine(), a function from step to multiplier, or None.",
+        )
+    return Foreign(obj)

@@ -1,0 +1,91 @@
+"""Lengths and the clock that turns them into steps: an int is steps, "5%" of the horizon, "2ep" epochs."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import SupportsFloat, TypeAlias
+
+import numpy as np
+
+from ..errors import ScheduleError
+
+__all__ = ["Clock", "Length", "as_count", "as_length", "as_number"]
+
+Length: TypeAlias = int | str
+
+_LENGTH = re.compile(r"(\d+\.?\d*|\.\d+)(%|ep)")
+
+
+def as_length(value: object, where: str) -> Length:
+    """A checked length: an int ≥ 0, or "N%" with N ≤ 100, or "Nep". `where` names the argument in errors."""
+    if isinstance(value, float | np.floating):
+        part = f"{100 * float(value):g}%" if 0 < value <= 1 else "5%"
+        steps = round(float(value)) if math.isfinite(value) and value >= 1 else 100
+        raise ScheduleError(
+            f"{where} is {float(value)!r}, and a float is a value, never a length.",
+            f"Write an int for steps ({steps}), or a string for a part of the horizon ({part!r}).",
+        )
+    if isinstance(value, str):
+        match = _LENGTH.fullmatch(text := value.replace(" ", ""))
+        if match is None:
+            raise ScheduleError(
+                f"{where} is {value!r}, which has no unit that etascope knows.",
+                "Write an int for steps (500), '5%' for a part of the horizon, or '2ep' for epochs.",
+            )
+        if match[2] == "%" and Fraction(match[1]) > 100:
+            raise ScheduleError(
+                f"{where} is {value!r}, more than the whole horizon.", "Write at most '100%'."
+            )
+        return text
+    return as_count(value, where, least=0)
+
+
+def as_count(value: object, where: str, least: int) -> int:
+    """A checked whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ScheduleError(f"{where} is {value!r}.", f"Give a whole number of at least {least}.")
+    return int(value)
+
+
+def as_number(value: object, where: str) -> float:
+    """A checked finite float."""
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        raise ScheduleError(
+            f"{where} is {value!r}, which is not a number.", "Give a finite number such as 0.1."
+        )
+    if not math.isfinite(number := float(value)):
+        raise ScheduleError(f"{where} is {number}.", "Give a finite number such as 0.1.")
+    return number
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What relative lengths are measured by.
+
+    Args:
+        horizon: steps of the complete run.
+        steps_per_epoch: steps of one pass over the training data; needed for "ep" alone.
+    """
+
+    horizon: int
+    steps_per_epoch: int | None = None
+
+    def steps(self, length: Length) -> Fraction:
+        """`length` in steps, exactly (1.5 stays 1.5; only phase boundaries are rounded).
+
+        Raises:
+            ScheduleError: "ep" without `steps_per_epoch`.
+        """
+        if isinstance(length, int):
+            return Fraction(length)
+        if length.endswith("%"):
+            return Fraction(length[:-1]) / 100 * self.horizon
+        if self.steps_per_epoch is None:
+            raise ScheduleError(
+                f"The length {length!r} is in epochs, and nothing says how long an epoch is.",
+                f"Write .bind(horizon={self.horizon}, steps_per_epoch=...).",
+            )
+        return Fraction(length[:-2]) * self.steps_per_epoch

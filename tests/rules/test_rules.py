@@ -1,0 +1,233 @@
+"""Every rule against torch.optim, on the same fixed gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from etascope import rules
+from etascope.rules import UnknownRule, Update, read
+
+L, STEPS = 8, 30
+LRS = [10 ** (-4 + 0.5 * lane) for lane in range(L)]
+GROUPS = [[(3, 4), (4,)], [(2, 3, 2), ()]]  # shapes of the tensors of each param group
+P = 12 + 4 + 12 + 1
+
+CASES: list[tuple[type[Optimizer], dict[str, Any]]] = [
+    (SGD, {}),
+    (SGD, {"momentum": 0.9}),
+    (SGD, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.02}),
+    (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.02}),
+    (SGD, {"momentum": 0.5, "maximize": True, "weight_decay": 0.02}),
+    (Adagrad, {}),
+    (Adagrad, {"lr_decay": 0.01, "weight_decay": 0.02, "initial_accumulator_value": 0.1, "eps": 1e-3}),
+    (Adagrad, {"maximize": True}),
+    (RMSprop, {}),
+    (RMSprop, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.02}),
+    (RMSprop, {"centered": True}),
+    (RMSprop, {"momentum": 0.9, "centered": True, "maximize": True, "weight_decay": 0.02}),
+    (Adam, {}),
+    (Adam, {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.02}),
+    (Adam, {"amsgrad": True, "weight_decay": 0.02}),
+    (Adam, {"maximize": True, "betas": (0.0, 0.9)}),
+    (Adam, {"decoupled_weight_decay": True, "weight_decay": 0.02}),
+    (AdamW, {}),
+    (AdamW, {"betas": (0.8, 0.95), "weight_decay": 0.1, "amsgrad": True}),
+    (AdamW, {"maximize": True, "weight_decay": 0.0}),
+]
+
+# What the second group, and each lane, have of their own.
+OTHER_GROUP = {
+    SGD: {"momentum": 0.0, "dampening": 0.5},
+    Adagrad: {"lr_decay": 0.1, "eps": 1e-2},
+    RMSprop: {"alpha": 0.7, "momentum": 0.3},
+    Adam: {"betas": (0.5, 0.6), "eps": 1e-2},
+    AdamW: {"betas": (0.5, 0.6), "eps": 1e-2},
+}
+VARIANTS = ["one group", "groups", "other options", "lanes"]
+
+
+def tensors(seed: int) -> list[list[Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [[torch.randn(shape, generator=generator, dtype=torch.float64) for shape in g] for g in GROUPS]
+
+
+def flat(groups: list[list[Tensor]]) -> Tensor:
+    return torch.cat([x.detach().reshape(-1) for group in groups for x in group])
+
+
+def lane(cls: type[Optimizer], options: dict[str, Any], variant: str, lr: float) -> Optimizer:
+    params = [[torch.nn.Parameter(x) for x in group] for group in tensors(0)]
+    groups: list[dict[str, Any]] = [{"params": params[0]}, {"params": params[1]}]
+    if variant == "one group":
+        groups = [{"params": params[0] + params[1]}]
+    if variant != "one group":
+        groups[1] |= {"lr": 0.3 * lr, "weight_decay": 0.3}
+    if variant == "other options":
+        groups[1] |= OTHER_GROUP[cls] if not options.get("nesterov") else {}
+    if variant == "lanes":
+        groups[0] |= {"weight_decay": lr**0.5}
+        groups[1] |= {"lr": 0.01}
+    return cls(groups, lr=lr, **options)
+
+
+def in_torch(opt: Optimizer, factors: list[float]) -> Tensor:
+    peaks = [group["lr"] for group in opt.param_groups]
+    params = [p for group in opt.param_groups for p in group["params"]]
+    for t, factor in enumerate(factors):
+        for group, peak in zip(opt.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        for p, g in zip(params, [x for group in tensors(1 + t) for x in group], strict=True):
+            p.grad = g
+        opt.step()
+    return flat([params])
+
+
+def in_lanes(update: Update, factors: list[float], dtype: torch.dtype = torch.float64) -> Tensor:
+    params_LP = flat(tensors(0)).repeat(L, 1).to(dtype)
+    lr_L1 = torch.tensor(LRS, dtype=dtype)[:, None]
+    state = update.init(params_LP)
+    for t, factor in enumerate(factors):
+        grads_LP = flat(tensors(1 + t)).repeat(L, 1).to(dtype)
+        params_LP, state = update(params_LP, grads_LP, state, lr_L1 * factor, t)
+        assert all(x.shape == (L, P) and x.dtype == dtype for x in (params_LP, *state.values()))
+    return params_LP
+
+
+def off(found: Tensor, truth: Tensor) -> float:
+    """The largest difference, relative to its lane's largest parameter."""
+    return float(((found - truth).abs().amax(1) / truth.abs().amax(1)).max())
+
+
+FACTORS = [(t + 1) / 5 if t < 4 else 1 - t / STEPS for t in range(STEPS)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("cls", "options"), CASES, ids=lambda x: getattr(x, "__name__", None) or str(x))
+class TestEveryRule:
+    def test_agrees_with_torch(self, cls: type[Optimizer], options: dict[str, Any], variant: str) -> None:
+        update = read([lane(cls, options, variant, lr) for lr in LRS], LRS)
+        truth_LP = torch.stack([in_torch(lane(cls, options, variant, lr), FACTORS) for lr in LRS])
+        assert off(in_lanes(update, FACTORS), truth_LP) <= 1e-12
+        if not options.get("centered"):  # v − m² cancels in float32, in torch as here
+            assert off(in_lanes(update, FACTORS, torch.float32).double(), truth_LP) <= 1e-4
+
+    def test_lanes_never_touch(self, cls: type[Optimizer], options: dict[str, Any], variant: str) -> None:
+        update = read([lane(cls, options, variant, lr) for lr in LRS], LRS)
+        runs = []
+        for spoil in (False, True):
+            params_LP = flat(tensors(0)).repeat(L, 1)
+            state, lr_L1 = update.init(params_LP), torch.tensor(LRS, dtype=torch.float64)[:, None]
+            for t in range(5):
+                grads_LP = flat(tensors(1 + t)).repeat(L, 1)
+                if spoil and t == 1:
+                    grads_LP[3], params_LP[5] = float("nan"), float("inf")
+                params_LP, state = update(params_LP, grads_LP, state, lr_L1, t)
+            runs.append((params_LP, state))
+        (clean, kept), (spoilt, left) = runs
+        others = [lane for lane in range(L) if lane not in (3, 5)]
+        assert torch.equal(clean[others], spoilt[others]) and spoilt[3].isnan().all()
+        assert all(torch.equal(kept[key][others], left[key][others]) for key in kept)
+
+    def test_lr_zero_moves_nothing(self, cls: type[Optimizer], options: dict[str, Any], variant: str) -> None:
+        update = read([lane(cls, options, variant, lr) for lr in LRS], LRS)
+        params_LP = flat(tensors(0)).repeat(L, 1)
+        after, _ = update(params_LP.clone(), params_LP.sign(), update.init(params_LP), torch.zeros(L, 1), 0)
+        assert torch.equal(after, params_LP)
+
+
+def one(cls: Any, params: Any = None, **options: Any) -> Optimizer:
+    opt: Optimizer = cls(params or [torch.nn.Parameter(torch.zeros(3))], **options)
+    return opt
+
+
+def test_what_is_read_is_as_small_as_can_be() -> None:
+    a, b = (torch.nn.Parameter(torch.zeros(n)) for n in (2, 3))
+    groups = [{"params": [a]}, {"params": [b], "lr": 0.2, "weight_decay": 0.5}]
+    update = read([one(SGD, [dict(g) for g in groups], lr=0.1)], [0.1])
+    assert isinstance(update.rule, rules.SGD) and update.rule.momentum == 0.0
+    assert isinstance(update.lr_scale, Tensor) and isinstance(update.rule.weight_decay, Tensor)
+    assert update.lr_scale.tolist() == [[1, 1, 2, 2, 2]]
+    assert update.rule.weight_decay.tolist() == [[0, 0, 0.5, 0.5, 0.5]]
+
+    by_lane = read(
+        [one(Adam, [a], lr=lr, weight_decay=lr, betas=(0.9, 1 - lr)) for lr in (0.1, 0.2)], [0.1, 0.2]
+    )
+    assert isinstance(by_lane.rule, rules.Adam) and by_lane.lr_scale == 1.0
+    assert by_lane.rule.weight_decay.tolist() == [[0.1], [0.2]]  # type: ignore[union-attr]
+    assert by_lane.rule.betas[0] == 0.9 and by_lane.rule.betas[1].shape == (2, 1)  # type: ignore[union-attr]
+
+    lrs = [0.1 * 1.37**lane for lane in range(20)]
+    assert read(
+        [one(SGD, [{"params": [a], "lr": 0.1 * lr}], lr=lr) for lr in lrs], lrs
+    ).lr_scale == pytest.approx(0.1)
+
+
+def test_adam_and_adamw_are_told_apart_by_what_they_do() -> None:
+    assert type(read([one(Adam, decoupled_weight_decay=True)], [1e-3]).rule) is rules.AdamW
+    assert type(read([one(Adam)], [1e-3]).rule) is rules.Adam
+    assert type(read([one(AdamW)], [1e-3]).rule) is rules.AdamW
+
+
+def test_what_only_says_how_to_compute_is_ignored() -> None:
+    assert read([one(Adam, foreach=True)], [1e-3]).rule is not None
+    assert read([one(SGD, lr=0.1, fused=True, differentiable=False)], [0.1]).rule is not None
+
+
+class Lion(SGD):
+    pass
+
+
+def hooked() -> Optimizer:
+    opt = one(SGD)
+    opt.register_step_post_hook(lambda *_: None)
+    return opt
+
+
+def stepped() -> Optimizer:
+    p = torch.nn.Parameter(torch.zeros(3))
+    p.grad = torch.ones(3)
+    opt = one(Adam, [p])
+    opt.step()
+    return opt
+
+
+def with_option(**options: Any) -> Optimizer:
+    opt = one(SGD, momentum=0.9)
+    opt.param_groups[0] |= options
+    return opt
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "reason"),
+    [
+        ([one(Lion)], "optimizer Lion has no rule"),
+        ([one(torch.optim.LBFGS)], "optimizer LBFGS has no rule"),
+        ([one(SGD), one(Adam)], "optimizer Adam trains one lane, and SGD another"),
+        ([hooked()], "step hooks"),
+        ([stepped()], "has taken steps before"),
+        ([one(SGD), one(SGD, [torch.nn.Parameter(torch.zeros(4))])], "from lane to lane"),
+        ([one(SGD, [torch.nn.Parameter(torch.zeros(1, dtype=torch.complex64))])], "complex"),
+        ([with_option(warp=3)], "option warp of SGD is not known to its rule"),
+        ([with_option(decoupled_weight_decay=True)], "option decoupled_weight_decay of SGD is not known"),
+        ([with_option(momentum=None)], "option momentum=None of SGD is not a number"),
+        ([one(SGD, momentum=0.9), one(SGD, momentum=0.9, nesterov=True)], "option nesterov of SGD differs"),
+    ],
+)
+def test_what_has_no_rule_says_why(optimizers: list[Optimizer], reason: str) -> None:
+    with pytest.raises(UnknownRule, match=reason) as error:
+        read(optimizers, [1e-3] * len(optimizers))
+    assert "loop" in error.value.next_move
+
+
+def test_reading_changes_nothing_and_forgets_nothing() -> None:
+    opt = one(AdamW, lr=1e-3)
+    before = repr(opt.state_dict())
+    read([opt], [1e-3])
+    assert repr(opt.state_dict()) == before
+    group = with_option(lr_scale=2.0, initial_lr=1e-3)
+    assert read([group], [1e-3]).lr_scale == 1.0
