@@ -94,6 +94,7 @@ class TestEach:
     def test_it_is_a_task_with_a_horizon_of_its_own(self, name):
         task = get(name)
         assert isinstance(task, Task)
+        assert task.name == name
         assert 200 <= task.horizon <= 1500
 
 

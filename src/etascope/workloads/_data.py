@@ -67,8 +67,8 @@ def python_help() -> tuple[Tensor, Tensor, int]:
     """
     from pydoc_data.topics import topics
 
-    # Topics share whole sections ("while" is in "compound" too): unless each paragraph stands once, a ninth of
-    # the validation text is in the training text.
+    # Topics share whole sections ("while" is in "compound" too): unless each paragraph stands once, a
+    # ninth of the validation text is in the training text.
     paragraphs = "\n\n".join(topics[key] for key in sorted(topics)).split("\n\n")
     text = "\n\n".join(dict.fromkeys(paragraphs))
     alphabet = sorted(set(text))

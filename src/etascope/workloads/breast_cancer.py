@@ -17,6 +17,7 @@ def task() -> Task:
 
     train, val = classification(load_breast_cancer, val_share=0.3, standardise=True)
     return Task(
+        name="breast-cancer",
         model=net,
         loss=loss,
         optimizer=torch.optim.Adagrad,

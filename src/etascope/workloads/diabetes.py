@@ -21,6 +21,7 @@ def task() -> Task:
     x_train, x_val = standardised(x_train, x_val)
     y_train, y_val = standardised(y_train, y_val)
     return Task(
+        name="diabetes",
         model=net,
         loss=loss,
         optimizer=torch.optim.SGD,

@@ -17,6 +17,7 @@ def task() -> Task:
     """Build the task."""
     train, val = digits()
     return Task(
+        name="digits",
         model=net,
         loss=loss,
         optimizer=partial(torch.optim.SGD, momentum=0.9),

@@ -18,6 +18,7 @@ def task() -> Task:
     """Build the task."""
     train, val = digits()
     return Task(
+        name="digits-cnn",
         model=net,
         loss=loss,
         optimizer=partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=5e-4),

@@ -24,6 +24,7 @@ def task() -> Task:
     """Build the task."""
     train, val, alphabet = python_help()
     return Task(
+        name="gpt-chars",
         model=partial(GPT, alphabet),
         loss=loss,
         optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.95), weight_decay=0.1),

@@ -22,6 +22,7 @@ def task() -> Task:
     """Build the task."""
     train, val, alphabet = python_help()
     return Task(
+        name="lstm-chars",
         model=partial(CharLSTM, alphabet),
         loss=loss,
         optimizer=torch.optim.Adam,

@@ -18,6 +18,7 @@ def task() -> Task:
 
     train, val = classification(load_wine, val_share=0.3, standardise=True)
     return Task(
+        name="wine-rmsprop",
         model=net,
         loss=loss,
         optimizer=torch.optim.RMSprop,

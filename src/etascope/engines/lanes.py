@@ -1,0 +1,282 @@
+"""The lane engine: L trainings of one model as one, through `torch.func`.
+
+Shapes stand in the names: L lanes, P optimized parameters of one lane (flattened and joined), T steps.
+
+All lanes of a unit start from the same init and see the same batches; each has its own lr, buffers, optimizer state
+and dropout noise. Every operation is batched over L, so no lane can reach another: one that becomes non-finite is
+recorded with its step, then set to zeros and left to run idle, since a smaller stack would change the others' noise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from ..errors import EngineError, EtascopeError
+from ..records import Engine as Ran
+from ..rules import read
+from .base import Facts, Setting, Tick, Trained
+from .data import map_tensors, rows
+from .loop import TICK, finished
+from .prepared import Objective, Prepared, user_code
+from .randomness import seed_all
+
+__all__ = ["Lanes", "refusal"]
+
+NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
+
+
+class Lanes:
+    """Trains up to `ran.chunk` settings of one seed as one."""
+
+    def __init__(self, prepared: Prepared, ran: Ran) -> None:
+        self.prepared, self.ran = prepared, ran
+
+    def facts(self, seed: int) -> Facts:
+        """What the record should say of the task."""
+        return self.prepared.facts(seed)
+
+    def units(self, settings: Sequence[Setting]) -> list[list[Setting]]:
+        """Settings of one seed together, in stacks of nearly equal size, at most `chunk` each."""
+        out: list[list[Setting]] = []
+        for _, same_seed in groupby(sorted(settings), key=lambda s: s.seed):
+            lanes = list(same_seed)
+            stacks = math.ceil(len(lanes) / self.ran.chunk)
+            ends = [round(len(lanes) * (i + 1) / stacks) for i in range(stacks)]
+            out += [lanes[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return out
+
+    def train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
+        """Train the unit's settings as one, each as a complete run of `steps` steps."""
+        torch.set_num_threads(self.ran.threads)
+        p, task, seed = self.prepared, self.prepared.task, unit[0].seed
+        judging = p.judging(steps)
+        init = p.init_loss(seed, judging)
+        stack = Stack(p, unit)
+        lr_TL = torch.outer(
+            torch.from_numpy(p.schedule.rescale(steps).multipliers()),
+            torch.tensor([s.lr for s in unit], dtype=torch.float64),
+        ).to(p.device)
+        evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
+        evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)
+        batches = p.stream(seed, rung).batches()
+        seed_all("noise", seed, rung)
+
+        losses_TL: list[Tensor] = []
+        val: list[tuple[int, Tensor]] = []
+        eval_s, dead_at = 0.0, torch.full((len(unit),), -1, device=p.device)
+        for t in range(steps):
+            step_batches = []
+            for _ in range(task.accumulate):
+                with user_code("training data"):
+                    step_batches.append(next(batches))
+            losses_TL.append(stack.step(step_batches, lr_TL[t].unsqueeze(1), t))
+            if (which := evaluate_at.get(t + 1)) is not None:
+                start = time.perf_counter()
+                val.append((t + 1, stack.evaluate(which)))
+                eval_s += time.perf_counter() - start
+            if (t + 1) % TICK == 0:  # seldom, since reading a tensor waits for the device
+                tick(TICK * int((dead_at < 0).sum()))
+                if stack.bury(losses_TL[-TICK:], t + 1 - TICK, dead_at):
+                    break
+        stack.bury(losses_TL, 0, dead_at)
+
+        table = torch.stack(losses_TL).tolist()
+        curves = []
+        for k, setting in enumerate(unit):
+            at = int(dead_at[k])
+            taken = [row[k] for row in table[: at + 1 if at >= 0 else steps]]
+            points = [] if judging is None else [(0, init), *((s, float(v[k])) for s, v in val if at < 0 or s <= at)]
+            curves.append(finished(setting, steps, taken, points, at if at >= 0 else None, init, p))
+        tick((len(table) % TICK) * sum(c.diverged_at is None for c in curves))
+        return Trained(tuple(curves), eval_s)
+
+
+class Stack:
+    """L models as one: parameters, buffers and optimizer state along a leading lane axis.
+
+    Args:
+        prepared: the task.
+        unit: the lanes' settings, of one seed.
+    """
+
+    def __init__(self, prepared: Prepared, unit: Sequence[Setting]) -> None:
+        self.prepared = prepared
+        task, n_lanes = prepared.task, len(unit)
+        built = prepared.build(unit[0].seed, unit[0].lr)
+        self.objective: Objective = built.objective
+        optimizers = [built.optimizer, *(prepared.optimizer(built.model, s.lr)[0] for s in unit[1:])]
+        self.rule = read(optimizers, [s.lr for s in unit])
+
+        names = {id(q): name for name, q in self.objective.named_parameters()}
+        optimized = [q for group in built.optimizer.param_groups for q in group["params"]]
+        _check_tensors(optimized, names)
+        self.names = [names[id(q)] for q in optimized]
+        self.shapes = [q.shape for q in optimized]
+        flat_P = torch.cat([q.detach().flatten() for q in optimized])
+        self.params_LP = flat_P.repeat(n_lanes, 1)
+        self.state = self.rule.init(self.params_LP)
+        chosen = {id(q) for q in optimized}
+        self.frozen = {name: q.detach() for name, q in self.objective.named_parameters() if id(q) not in chosen}
+        self.buffers = {
+            name: b.detach().expand(n_lanes, *b.shape).clone() for name, b in self.objective.named_buffers()
+        }
+        self.clip_norm = task.clip_norm
+        self.views = self._views()
+
+        def lane_loss(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            out = functional_call(self.objective, {**params, **self.frozen, **buffers}, (self.batch,))
+            return out if isinstance(out, Tensor) else torch.as_tensor(out)
+
+        self.batch: Any = None
+        self._gradient: Callable[..., Any] = vmap(grad_and_value(lane_loss), randomness="different")
+        self._loss: Callable[..., Tensor] = vmap(lane_loss, randomness="different")
+
+    def _views(self) -> dict[str, Tensor]:
+        views, at = {}, 0
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            size = shape.numel()
+            views[name] = self.params_LP[:, at : at + size].view(-1, *shape)
+            at += size
+        return views
+
+    def gradients(self, batches: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Gradients LP and losses L, averaged over the batches of one step."""
+        grads_LP, losses_L = None, None
+        for batch in batches:
+            self.batch = batch
+            grads, losses = self._gradient(self.views, self.buffers)
+            flat_LP = torch.cat([grads[name].flatten(1) for name in self.names], dim=1)
+            grads_LP = flat_LP if grads_LP is None else grads_LP + flat_LP
+            losses_L = losses if losses_L is None else losses_L + losses
+        assert grads_LP is not None and losses_L is not None
+        n = len(batches)
+        return (grads_LP, losses_L) if n == 1 else (grads_LP / n, losses_L / n)
+
+    def step(self, batches: Sequence[Any], lr_L1: Tensor, t: int) -> Tensor:
+        """One optimizer step of every lane; the losses L before it."""
+        grads_LP, losses_L = self.gradients(batches)
+        if self.clip_norm is not None:
+            norms_L1 = torch.linalg.vector_norm(grads_LP, dim=1, keepdim=True)
+            grads_LP *= (self.clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        params_LP, self.state = self.rule(self.params_LP, grads_LP, self.state, lr_L1, t)
+        if params_LP is not self.params_LP:
+            self.params_LP = params_LP
+            self.views = self._views()
+        return losses_L.detach()
+
+    def evaluate(self, which: tuple[int, ...]) -> Tensor:
+        """The judged loss of every lane, L."""
+        p = self.prepared
+        if p.task.evaluate is not None:
+            return torch.tensor([p.evaluate(self.lane(k), which) for k in range(len(self.params_LP))])
+        rng = torch.get_rng_state()
+        self.objective.eval()
+        total_L, weight = torch.zeros(len(self.params_LP), dtype=torch.float64), 0.0
+        try:
+            with torch.no_grad(), user_code("loss, on validation data,"):
+                for i in which:
+                    self.batch = map_tensors(p.validation[i], torch.clone)
+                    total_L += rows(self.batch) * self._loss(self.views, self.buffers).double().cpu()
+                    weight += rows(self.batch)
+        finally:
+            self.objective.train()
+            torch.set_rng_state(rng)
+        return total_L / weight
+
+    def lane(self, k: int) -> Objective:
+        """One lane's model as an ordinary module, sharing nothing with the stack."""
+        model = self.prepared.model(0)
+        objective = Objective(model, self.prepared.task.loss)
+        own = {name: t[k] for name, t in {**self.views, **self.buffers}.items()} | self.frozen
+        with torch.no_grad():
+            for name, tensor in [*objective.named_parameters(), *objective.named_buffers()]:
+                tensor.copy_(own[name])
+        return objective
+
+    def bury(self, losses: Sequence[Tensor], first: int, dead_at_L: Tensor) -> bool:
+        """Note the first non-finite loss of each living lane and set such lanes to zeros; whether all are dead."""
+        bad_TL = ~torch.isfinite(torch.stack(list(losses)))
+        new_L = bad_TL.any(0) & (dead_at_L < 0)
+        if new_L.any():
+            dead_at_L[new_L] = first + bad_TL.int().argmax(0)[new_L]
+            for tensor in (self.params_LP, *self.state.values(), *self.buffers.values()):
+                tensor[new_L] = 0
+        return bool((dead_at_L >= 0).all())
+
+
+def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str | None:
+    """Why lanes cannot train the task, naming the module and the cause; None if they can. One step is tried.
+
+    The task itself was checked before, so what fails here fails for `vmap`.
+    """
+    task = prepared.task
+    if task.precision != "fp32":
+        return f"lanes train in fp32, and the task asks for precision={task.precision!r}"
+    built = prepared.build(seed, 1e-3)
+    before = dict(built.objective.named_buffers())
+    batch = next(prepared.stream(seed, -1).batches())
+    seed_all("check", seed)
+    built.objective(batch).backward()  # type: ignore[no-untyped-call]
+    for name, buffer in built.objective.named_buffers():
+        if buffer is not before.get(name):
+            return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
+    unused = [
+        name.removeprefix("model.")
+        for name, q in built.objective.named_parameters()
+        if q.grad is None and any(q is r for group in built.optimizer.param_groups for r in group["params"])
+    ]
+    if unused:
+        return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
+    try:
+        stack = Stack(prepared, settings)
+        seed_all("check", seed)
+        grads_LP, losses_L = stack.gradients([batch])
+        if prepared.validation:
+            stack.evaluate((0,))
+    except EtascopeError as error:
+        return error.cause.splitlines()[0]
+    except Exception as error:
+        return f"vmap cannot take {_module_of(error, built.model)}: {_first_sentence(error)}"
+    if losses_L.shape != (len(settings),) or grads_LP.shape != stack.params_LP.shape:
+        return "its loss does not keep lanes apart"
+    return None
+
+
+def refuse(reason: str) -> EngineError:
+    """The error for an explicit `engine="lanes"` that cannot be."""
+    return EngineError(f"the lane engine cannot train this task: {reason}.", NEXT_MOVE)
+
+
+def _check_tensors(optimized: Sequence[Tensor], names: dict[int, str]) -> None:
+    for q in optimized:
+        if id(q) not in names:
+            raise EngineError("an optimized tensor is not a parameter of the model", NEXT_MOVE)
+        if q.is_sparse or q.dtype != optimized[0].dtype or not q.is_floating_point():
+            raise EngineError(f"parameter {names[id(q)]} is {q.dtype}, and the others {optimized[0].dtype}", NEXT_MOVE)
+
+
+def _module_of(error: BaseException, model: nn.Module) -> str:
+    """The innermost module of the model whose code was running, by its name in the model."""
+    names = {id(m): name for name, m in model.named_modules()}
+    found = type(model).__name__
+    tb = error.__traceback__
+    while tb is not None:
+        module = tb.tb_frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and not isinstance(module, Objective):
+            name = names.get(id(module), "")
+            found = f"{type(module).__name__}" + (f" ({name})" if name else "")
+        tb = tb.tb_next
+    return found
+
+
+def _first_sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(". ")[0][:200]
