@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -56,6 +57,11 @@ class Lanes:
     def train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
         """Train the unit's settings as one, each as a complete run of `steps` steps."""
         torch.set_num_threads(self.ran.threads)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")  # slower, not wrong; `auto` measures
+            return self._train(unit, steps, rung, tick)
+
+    def _train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
         p, task, seed = self.prepared, self.prepared.task, unit[0].seed
         judging = p.judging(steps)
         init = p.init_loss(seed, judging)
@@ -184,12 +190,24 @@ class Stack:
             with torch.no_grad(), user_code("loss, on validation data,"):
                 for i in which:
                     self.batch = map_tensors(p.validation[i], torch.clone)
-                    total_L += rows(self.batch) * self._loss(self.views, self.buffers).double().cpu()
+                    total_L += rows(self.batch) * self._losses().double().cpu()
                     weight += rows(self.batch)
         finally:
             self.objective.train()
             torch.set_rng_state(rng)
         return total_L / weight
+
+    def _losses(self) -> Tensor:
+        """Losses L of the present batch."""
+        try:
+            return self._loss(self.views, self.buffers)
+        except RuntimeError as error:
+            if "atching rule not implemented" not in str(error):
+                raise
+            # torch's fused LSTM has no batching rule of its own; under a gradient it is taken apart into ones that do
+            self._loss = lambda params, buffers: self._gradient(params, buffers)[1]
+            with torch.enable_grad():
+                return self._loss(self.views, self.buffers)
 
     def lane(self, k: int) -> Objective:
         """One lane's model as an ordinary module, sharing nothing with the stack."""

@@ -33,11 +33,16 @@ def seed_all(*parts: object) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Give back every global random state, torch's thread count and grad mode as they were, whatever happens."""
+    """Give back every global random state, torch's thread count, grad and denormal mode as they were, whatever happens.
+
+    Inside, denormals are flushed to zero: learning rates that are too large or too small are full of them, and a CPU
+    takes up to fifteen times as long over each (an LSTM of 94k parameters at lr 0.1: 49.5 s against 3.4 s).
+    """
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    threads, grad, flushed = torch.get_num_threads(), torch.is_grad_enabled(), _flushes_denormals()
     try:
+        torch.set_flush_denormal(True)
         with torch.enable_grad():
             yield
     finally:
@@ -47,5 +52,10 @@ def undisturbed() -> Iterator[None]:
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
         torch.set_grad_enabled(grad)
+        torch.set_flush_denormal(flushed)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def _flushes_denormals() -> bool:
+    return bool(torch.tensor(1e-39).mul(1.0) == 0)  # torch has no getter
