@@ -1,1 +1,99 @@
-"""etascope: which learning rate, and why. By habit `import etascope as eta`: η is the learning rate."""
+"""etascope: which learning rate, and why. By habit `import etascope as eta`: η is the learning rate.
+
+The whole public API is this page. Names are loaded on first use, so that `import etascope` is quick and
+`etascope.schedules`, `etascope.records` and `etascope.reports` never load torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    EngineError,
+    EtascopeError,
+    Interrupted,
+    MissingExtra,
+    NoAnswer,
+    OptionError,
+    RecordError,
+    ScheduleError,
+    TaskError,
+)
+
+if TYPE_CHECKING:
+    from .finder import Plan, Progress, find, plan, sweep
+    from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
+    from .reports import Plot, answer, plot, report, text
+    from .schedules import Schedule, constant, cosine, exponential, hold, linear, step_decay, warmup
+    from .task import Task
+
+__all__ = [
+    # the task, and the verbs
+    "Task",
+    "find",
+    "plan",
+    "sweep",
+    # showing a record
+    "answer",
+    "plot",
+    "report",
+    "text",
+    # records
+    "Curve",
+    "Evidence",
+    "Finding",
+    "Plan",
+    "Plot",
+    "Predicted",
+    "Progress",
+    "Rung",
+    "Sweep",
+    "Unanswered",
+    "Verdict",
+    "load",
+    # schedules
+    "Schedule",
+    "constant",
+    "cosine",
+    "exponential",
+    "hold",
+    "linear",
+    "step_decay",
+    "warmup",
+    # errors
+    "EngineError",
+    "EtascopeError",
+    "Interrupted",
+    "MissingExtra",
+    "NoAnswer",
+    "OptionError",
+    "RecordError",
+    "ScheduleError",
+    "TaskError",
+]
+
+_HOMES = {
+    "finder": ("Plan", "Progress", "find", "plan", "sweep"),
+    "records": (
+        "Curve", "Evidence", "Finding", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
+    ),
+    "reports": ("Plot", "answer", "plot", "report", "text"),
+    "schedules": (
+        "Schedule", "constant", "cosine", "exponential", "hold", "linear", "step_decay", "warmup",
+    ),
+    "task": ("Task",),
+}  # fmt: skip
+_HOME = {name: room for room, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name] == "finder":
+        importlib.import_module(".reports", __name__)  # so that print(finding) shows the answer
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +30,7 @@ from .loop import TICK, finished
 from .prepared import Objective, Prepared, user_code
 from .randomness import seed_all
 
-__all__ = ["Lanes", "refusal"]
+__all__ = ["Lanes", "Stack", "quiet", "refusal", "refuse"]
 
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
 
@@ -57,8 +58,7 @@ class Lanes:
     def train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
         """Train the unit's settings as one, each as a complete run of `steps` steps."""
         torch.set_num_threads(self.ran.threads)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop")  # slower, not wrong; `auto` measures
+        with quiet():
             return self._train(unit, steps, rung, tick)
 
     def _train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
@@ -230,6 +230,14 @@ class Stack:
         return bool((dead_at_L >= 0).all())
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warning that an operation is batched by a loop: that is slower, not wrong, and `auto` measures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
+
+
 def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str | None:
     """Why lanes cannot train the task, naming the module and the cause; None if they can. One step is tried.
 
@@ -256,9 +264,10 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     try:
         stack = Stack(prepared, settings)
         seed_all("check", seed)
-        grads_LP, losses_L = stack.gradients([batch])
-        if prepared.validation:
-            stack.evaluate((0,))
+        with quiet():
+            grads_LP, losses_L = stack.gradients([batch])
+            if prepared.validation:
+                stack.evaluate((0,))
     except EtascopeError as error:
         return error.cause.splitlines()[0]
     except Exception as error:

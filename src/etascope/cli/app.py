@@ -1,0 +1,71 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .find import find
+from .output import say
+from .report import report
+from .sweep import sweep
+from .tasks import tasks
+
+__all__ = ["app", "main"]
+
+
+class Group(TyperGroup):
+    """Keeps the arguments as they were typed, for the line that continues an interrupted command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and remember."""
+        ctx.meta["etascope.argv"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+# Plain help and plain errors: rich's would cost half of the start.
+app = typer.Typer(
+    name="etascope",
+    cls=Group,
+    help="Which learning rate, and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(find)
+app.command()(sweep)
+app.command()(tasks)
+app.command()(report)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            say(f"etascope {version('etascope')}")
+        except PackageNotFoundError:
+            say("etascope, not installed (running from its sources)")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Which learning rate, and why."""
+
+
+def main() -> None:
+    """Run `etascope` with the arguments of this process, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a picture in characters must not fail in an old encoding
+            stream.reconfigure(errors="replace")
+    app(prog_name="etascope")

@@ -1,0 +1,108 @@
+"""`etascope find`: which learning rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import OptionError
+from .job import Job, carry_out, carry_out_text
+from .options import (
+    Device,
+    EngineChoice,
+    EngineOption,
+    Horizon,
+    JsonOption,
+    LrMax,
+    LrMin,
+    Out,
+    TargetArgument,
+    TracebackOption,
+)
+
+if TYPE_CHECKING:
+    from ..records import Finding
+
+__all__ = ["find"]
+
+
+def find(
+    ctx: typer.Context,
+    target: TargetArgument,
+    budget: Annotated[
+        str, typer.Option(metavar="RUNS|TIME", help='What to spend: complete runs, or a time such as "10min".')
+    ] = "1.0",
+    seed: Annotated[int, typer.Option(help="All randomness comes from it.")] = 0,
+    mine: Annotated[
+        float | None,
+        typer.Option(metavar="LR", help="Your present learning rate, to be judged.", show_default=False),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be trained and how long it takes, and stop there.")
+    ] = False,
+    json: JsonOption = False,
+    engine: EngineOption = EngineChoice.auto,
+    device: Device = "auto",
+    lr_min: LrMin = None,
+    lr_max: LrMax = None,
+    horizon: Horizon = None,
+    out: Out = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Find the learning rate of a task, and show why."""
+    job = Job.of(ctx, out=out, json=json, traceback=traceback)
+
+    def draw_up() -> str:
+        from .. import finder
+        from .target import resolve
+
+        if json:
+            raise OptionError("--plan and --json do not go together.", "Leave one of them out.")
+        found = resolve(target, horizon)
+        return str(
+            finder.plan(
+                found.task,
+                horizon=found.horizon,
+                budget=runs_or_time(budget),
+                seed=seed,
+                engine=engine.value,
+                device=device,
+                lr_min=lr_min,
+                lr_max=lr_max,
+                name=found.name,
+            )
+        )
+
+    def race() -> Finding:
+        from .. import finder
+        from .target import resolve
+
+        found = resolve(target, horizon)
+        return finder.find(
+            found.task,
+            horizon=found.horizon,
+            budget=runs_or_time(budget),
+            seed=seed,
+            engine=engine.value,
+            device=device,
+            lr_min=lr_min,
+            lr_max=lr_max,
+            mine=mine,
+            out=job.choose_folder(found.name),
+            progress=job.progress(),
+            name=found.name,
+        )
+
+    if plan:
+        carry_out_text(job, draw_up)
+    else:
+        carry_out(job, race)
+
+
+def runs_or_time(text: str) -> float | str:
+    """A budget as `find` takes it: a number of complete runs, or a time left as it is written."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

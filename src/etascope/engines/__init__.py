@@ -1,0 +1,26 @@
+"""Engines: settings in, curves out. One protocol (`base.Engine`), three members, and the choice between them."""
+
+from .base import Engine, Facts, Setting, Trained
+from .callable import TrainingFunction
+from .choose import Chosen, as_device, choose, rebuild_engine
+from .lanes import Lanes
+from .loop import Loop
+from .prepared import Prepared
+from .randomness import derive, undisturbed
+
+__all__ = [
+    "Chosen",
+    "Engine",
+    "Facts",
+    "Lanes",
+    "Loop",
+    "Prepared",
+    "Setting",
+    "Trained",
+    "TrainingFunction",
+    "as_device",
+    "choose",
+    "derive",
+    "rebuild_engine",
+    "undisturbed",
+]

@@ -1,0 +1,147 @@
+"""The engine for training functions: any training at all, in any framework, as a black box."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from ..errors import TaskError
+from ..records import Curve, Point
+from ..records import Engine as Ran
+from .base import Facts, Setting, Tick, Trained
+from .judging import thin
+from .prepared import user_code
+from .randomness import seed_all
+
+__all__ = ["Run", "TrainingFunction"]
+
+Run = Callable[[float, int, int], Any]
+NEXT_MOVE = "Return the final loss as a number, or yield (step, train_loss) as it goes and return the final loss."
+
+
+class TrainingFunction:
+    """Calls `run(lr, steps, seed)` for each setting, one after the other.
+
+    A call that raises, or returns a non-finite number, is a diverged setting; `failure` keeps the first exception, for
+    the case that no setting succeeds.
+
+    Args:
+        run: the user's function: a complete training of `steps` steps.
+        horizon: steps of a complete run.
+        ran: what the record says of the engine.
+        init_loss: the loss before the first step, where it is known.
+    """
+
+    def __init__(self, run: Run, horizon: int, ran: Ran, init_loss: float | None = None) -> None:
+        self.run, self.horizon, self.ran = run, horizon, ran
+        self.failure: Exception | None = None
+        self._given = init_loss
+        self._init: dict[int, float | None] = {}
+        try:
+            inspect.signature(run).bind(1e-3, 1, 0)
+        except TypeError as error:
+            raise TaskError(
+                f"run cannot be called as run(lr, steps, seed): {error}.", "Define it as run(lr, steps, seed)."
+            ) from error
+        except ValueError:  # a builtin without a signature
+            pass
+
+    def facts(self, seed: int) -> Facts:
+        """What the record should say of the task."""
+        init = self.init_loss(seed)
+        return Facts(
+            init_loss=init,
+            goal="min",
+            optimizer="of the training function",
+            groups=1,
+            schedule={"foreign": "of the training function"},
+            multipliers=(),
+            decays=True,
+            judged="what run(lr, steps, seed) returns",
+            validation="of the training function",
+            paste=f"{getattr(self.run, '__name__', 'run')}(lr={{lr}}, steps={self.horizon}, seed=0)",
+            notes=() if init is not None else ("the loss at init is not known: the zone is set by seed noise alone",),
+        )
+
+    def init_loss(self, seed: int) -> float | None:
+        """The given one, else what `run(lr, 0, seed)` says; None where it says nothing."""
+        if self._given is not None:
+            return self._given
+        if not self._init:  # asked once
+            try:
+                value = _number(self._call(Setting(seed, 1e-3), 0)[0])
+            except Exception:
+                value = math.nan
+            self._init[seed] = value if math.isfinite(value) else None
+        return next(iter(self._init.values()))
+
+    def units(self, settings: Sequence[Setting]) -> list[list[Setting]]:
+        """Every setting by itself: each call is journalled."""
+        return [[s] for s in sorted(settings)]
+
+    def train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
+        """Call the function once for each setting."""
+        return Trained(tuple(self._train(setting, steps, tick) for setting in unit), 0.0)
+
+    def _train(self, setting: Setting, steps: int, tick: Tick) -> Curve:
+        init = self.init_loss(setting.seed)
+        points: list[Point] = []
+        try:
+            value, points = self._call(setting, steps)
+            loss = _number(value)
+        except TaskError:
+            raise
+        except Exception as error:
+            self.failure, loss = self.failure or error, math.inf
+        tick(steps)
+        bad = next((s for s, v in points if not math.isfinite(v)), None)
+        if not math.isfinite(loss) or (init is not None and loss > init):
+            loss = math.inf
+        whole = [v for _, v in points if math.isfinite(v)]
+        curve = thin(whole) if whole else ()
+        at = [s for s, v in points if math.isfinite(v)]
+        drawn = tuple((at[i - 1] + 1, v) for i, v in curve)
+        return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn)
+
+    def _call(self, setting: Setting, steps: int) -> tuple[Any, list[Point]]:
+        seed_all("run", setting.seed)
+        result = self.run(setting.lr, steps, setting.seed)
+        points: list[Point] = []
+        if isinstance(result, Generator):
+            while True:
+                try:
+                    step, loss = next(result)
+                except StopIteration as stop:
+                    return stop.value, points
+                points.append((int(step), float(loss)))
+        return result, points
+
+    def seconds(self, seed: int) -> float:
+        """Seconds of a complete run, told from two short ones; their steps are `calibration_steps`."""
+        short, longer = self.calibration_steps
+        times = []
+        for steps in (short, longer):
+            start = time.perf_counter()
+            with user_code("run"):
+                self._call(Setting(seed, 1e-6), steps)
+            times.append(time.perf_counter() - start)
+        per_step = max((times[1] - times[0]) / (longer - short), 0.0)
+        return max(times[1] + per_step * (self.horizon - longer), 1e-6)
+
+    @property
+    def calibration_steps(self) -> tuple[int, int]:
+        """Steps of the two runs that `seconds` times."""
+        short = max(1, self.horizon // 200)
+        return short, 3 * short
+
+
+def _number(value: Any) -> float:
+    if value is None or isinstance(value, str | bytes | bool):
+        raise TaskError(f"run(lr, steps, seed) returned {value!r}, not a loss.", NEXT_MOVE)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"run(lr, steps, seed) returned a {type(value).__name__}, not a loss.", NEXT_MOVE) from error

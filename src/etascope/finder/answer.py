@@ -1,0 +1,164 @@
+"""From what a race saw to the answer, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Finding, Predicted, Unanswered
+from .race import Range, Sight
+from .session import Session
+
+__all__ = ["finding", "no_answer_reason", "round_lr", "unanswered", "zone_line"]
+
+Floats = NDArray[np.float64]
+TOLERANCE = 0.02  # the zone's height, as a part of the drop
+POINTS = 61  # of the predicted curve
+DAMPING = 0.6  # of the best loss's fall from rung to rung, per rung of the same ratio to come
+
+
+def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, complete: bool = True) -> Finding:
+    """The answer at the full horizon.
+
+    The lr is the one of least expected regret, over all that the race leaves possible; the zone is where the expected
+    basin stays below its tolerance.
+    """
+    basin = sight.basin
+    low, high = basin.quantiles([0.05, 0.95])
+    edge = None if sight.diverges is None else math.sqrt(sight.trains * sight.diverges)
+    top = min(bounds.high, math.inf if edge is None else math.log10(edge))
+    candidates = np.arange(max(low - 0.3, bounds.low), min(high + 0.3, top) + 1e-9, 0.02)
+    if not len(candidates):
+        candidates = np.array([min(max(low, bounds.low), top)])
+    expected = basin.rho(candidates) @ basin.weight
+    best = float(candidates[int(np.argmin(expected))])
+
+    left, right = basin.mean(basin.left), basin.mean(basin.right)
+    tolerance = max(TOLERANCE, basin.noise)
+    reach = math.sqrt(tolerance / (1 - tolerance))
+    zone = (max(best - left * reach, bounds.low), min(best + right * reach, top))
+    lr = round_lr(10**best, 10 ** zone[0], 10 ** zone[1])
+    floor, init = _floor(sight), float(sight.seen.init[-1])
+    interval = (min(10**low, lr), max(10**high, lr))
+    predicted = _predicted(sight, left, right, best, floor, init, None if edge is None else math.log10(edge))
+    return Finding(
+        **_with_notes(session, _notes(sight, bounds, best)),
+        lr=lr,
+        interval=interval,
+        zone=(min(10 ** zone[0], lr), max(10 ** zone[1], lr)),
+        edge=edge,
+        loss=float(np.interp(math.log10(lr), np.log10(predicted.lrs), predicted.loss)),
+        budget=budget,
+        drift=basin.mean(basin.drift),
+        noise=basin.noise * max(init - floor, 0.0),
+        predicted=predicted,
+        complete=complete,
+    )
+
+
+def unanswered(session: Session, budget: float, reason: str, *, complete: bool = True) -> Unanswered:
+    """The record of a race without an answer."""
+    return Unanswered(**session.evidence(), budget=budget, reason=reason, complete=complete)
+
+
+def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] | None:
+    """Why no answer can honestly be given, and the next move; None if one can."""
+    curves = [c for rung in session.rungs for c in rung.curves]
+    alive = [c for c in curves if not c.diverged]
+    low, high = min(c.lr for c in curves), max(c.lr for c in curves)
+    if not alive:
+        return (
+            f"everything diverges: none of {len(curves)} settings from {low:.2g} to {high:.2g} ended below the loss at "
+            "init.",
+            "Check the data, the initialisation and the loss; a lower --lr-min helps if the scale is unusual.",
+        )
+    best = min(c.loss for c in alive)
+    init = session.facts.init_loss
+    reference = max(c.loss for c in alive) if init is None else init
+    if sight is None or reference - best <= 1e-4 * max(abs(reference), 1e-12):
+        return (
+            f"the loss is flat: from {low:.2g} to {high:.2g} no learning rate lowers it from {reference:.4g} by more than "
+            "noise.",
+            "Check that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
+        )
+    return None
+
+
+def zone_line(session: Session, sight: Sight | None) -> str:
+    """One line after a rung: the zone so far."""
+    number = len(session.rungs)
+    rung = session.rungs[-1]
+    if sight is None:
+        return f"rung {number}: {len(rung.curves)} settings x {rung.steps} steps: nothing trains so far"
+    low, high = sight.basin.quantiles([0.05, 0.95])
+    alive = sum(not c.diverged for c in rung.curves)
+    gone = f", {len(rung.curves) - alive} diverged" if alive < len(rung.curves) else ""
+    return (
+        f"rung {number}: {len(rung.curves)} settings x {rung.steps} steps{gone}: "
+        f"the best lr is within {10**low:.1e} … {10**high:.1e} (90%), {session.spent / session.horizon:.2f} runs spent"
+    )
+
+
+def round_lr(lr: float, low: float, high: float) -> float:
+    """A round number of two digits near `lr` and inside [low, high]; more digits only where none is inside.
+
+    >>> round_lr(0.0021387, 0.0008, 0.005), round_lr(0.12345, 0.1231, 0.1239)
+    (0.0021, 0.1235)
+    """
+    for digits in range(1, 17):
+        if low <= (rounded := float(f"{lr:.{digits}e}")) <= high:
+            return rounded
+    return lr
+
+
+def _floor(sight: Sight) -> float:
+    """The best loss at the full horizon: the fall between the last two rungs goes on, damped."""
+    basin, steps = sight.basin, sight.seen.steps
+    floor, init = basin.floor, float(sight.seen.init[-1])
+    if len(floor) < 2 or steps[-1] <= steps[-2] or steps[-1] >= sight.seen.horizon:
+        return float(floor[-1])
+    rungs_to_come = math.log(sight.seen.horizon / steps[-1]) / math.log(steps[-1] / steps[-2])
+    fall = max(float(floor[-2] - floor[-1]), 0.0)
+    to_come = fall * DAMPING * (1 - DAMPING**rungs_to_come) / (1 - DAMPING)
+    return max(float(floor[-1]) - to_come, float(floor[-1]) - 0.5 * abs(init - float(floor[-1])))
+
+
+def _predicted(
+    sight: Sight, left: float, right: float, best: float, floor: float, init: float, edge: float | None
+) -> Predicted:
+    x_low, x_high = float(sight.seen.x.min()), float(sight.seen.x.max())
+    if edge is not None:
+        x_high = min(x_high, edge)
+    x = np.unique(np.append(np.linspace(min(x_low, best), max(x_high, best), POINTS), best))
+    u = x - best
+    middle = u**2 / (u**2 + np.where(u < 0, left, right) ** 2)
+    rho = sight.basin.rho(x)
+    order = np.argsort(rho, axis=1, kind="stable")
+    mass = np.cumsum(sight.basin.weight[order], axis=1)
+    bounds = []
+    for q in (0.05, 0.95):
+        at = np.minimum((mass < q).sum(axis=1), rho.shape[1] - 1)
+        bounds.append(np.take_along_axis(rho, order[np.arange(len(x)), at][:, None], axis=1)[:, 0])
+
+    def losses(r: Floats) -> tuple[float, ...]:
+        return tuple((floor + (init - floor) * r).tolist())
+
+    return Predicted(tuple((10**x).tolist()), losses(middle), losses(bounds[0]), losses(bounds[1]))
+
+
+def _notes(sight: Sight, bounds: Range, best: float) -> list[str]:
+    notes = []
+    if sight.diverges is None:
+        notes.append(f"nothing diverged up to {10 ** sight.seen.x.max():.2g}")
+    for name, bound in (("lr_min", bounds.lr_min), ("lr_max", bounds.lr_max)):
+        if bound is not None and abs(math.log10(bound) - best) < 0.05:
+            notes.append(f"the best lies at the border you set, {name}={bound:g}; a wider range may hold a better one")
+    return notes
+
+
+def _with_notes(session: Session, notes: list[str]) -> dict[str, Any]:
+    evidence = session.evidence()
+    return evidence | {"notes": (*evidence["notes"], *notes)}

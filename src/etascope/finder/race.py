@@ -1,0 +1,189 @@
+"""The race: a look over the whole range, then ever longer complete runs ever closer to the best.
+
+Every setting of every rung is a *complete* run, its schedule rescaled to the rung's steps, since cutting a run short
+compares different phases of the schedule. Rungs have seeds of their own, so that noise shows as scatter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..engines import Setting
+from ..records import Curve
+from .basin import Basin, Seen, fit
+from .ladder import Stage, climb, climb_on
+from .session import Session
+
+__all__ = ["Range", "Sight", "race", "sight"]
+
+FIRST_LOOK = (-5.0, 1.0)  # log₁₀ of the first range; it grows by itself
+FARTHEST = (-10.0, 4.0)  # where growing ends
+LEAST_SPAN = 0.3  # decades to each side of the expected best that a rung covers at least
+MOST_SPAN = 1.0
+
+
+@dataclass(frozen=True)
+class Range:
+    """The user's bounds; None where the race finds its own."""
+
+    lr_min: float | None = None
+    lr_max: float | None = None
+
+    @property
+    def low(self) -> float:
+        """log₁₀ of the lowest lr allowed."""
+        return FARTHEST[0] if self.lr_min is None else math.log10(self.lr_min)
+
+    @property
+    def high(self) -> float:
+        """log₁₀ of the highest lr allowed."""
+        return FARTHEST[1] if self.lr_max is None else math.log10(self.lr_max)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known after some rungs: the basin, and the bracket of the edge.
+
+    Attributes:
+        basin: the posterior.
+        seen: what it was made from.
+        trains: the largest lr below the edge that trained.
+        diverges: the smallest lr from which on all diverged; None where there is none.
+    """
+
+    basin: Basin
+    seen: Seen
+    trains: float
+    diverges: float | None
+
+
+def race(session: Session, total: int, bounds: Range) -> Iterator[Sight | None]:
+    """Run the race for `total` training steps; yields what is in sight after each rung (None: nothing trains)."""
+    ladder = climb(total, session.horizon)
+    session.progress.start(total)
+    before = session.spent
+    _scout(session, ladder.scout, bounds, total // 2)
+    now = sight(session)
+    yield now
+    if now is None:
+        return
+    stages = climb_on(total - (session.spent - before), ladder.scout.steps, session.horizon)
+    for number, stage in enumerate(stages, 1):
+        seed = session.seed + 1000 * number
+        assert now is not None
+        lrs = _near(now, stage, bounds)
+        session.train(number, [Setting(seed, lr) for lr in lrs], stage.steps)
+        now = sight(session)
+        yield now
+
+
+def _scout(session: Session, stage: Stage, bounds: Range, most: int) -> None:
+    """Rung 0: log-spaced settings over a range that grows until it holds the useless, the best and the edge.
+
+    It takes `stage.settings` settings; more, up to `most` training steps, only while the best may lie outside.
+    """
+    lanes = min(stage.settings - 4, 7) if stage.settings >= 9 else stage.settings
+    low, high = FIRST_LOOK
+    if bounds.lr_min is not None:
+        low, high = bounds.low, max(high, bounds.low + 1)
+    if bounds.lr_max is not None:
+        low, high = low if bounds.lr_min is not None else min(low, bounds.high - 1), bounds.high
+    wave = np.linspace(low, high, lanes).tolist()
+    spacing, tried = (high - low) / (lanes - 1), set[float]()
+    while fresh := [lr for lr in map(_round, wave) if lr not in tried]:
+        limit = (most // stage.steps if _lost(session) else stage.settings) - len(tried)
+        if limit <= 0:
+            return
+        fresh = fresh[:limit]
+        tried.update(fresh)
+        session.train(0, [Setting(session.seed, lr) for lr in fresh], stage.steps)
+        session.must_train(session.rungs[0].curves)
+        wave = _wanted(session, bounds, spacing)
+
+
+def _lost(session: Session) -> bool:
+    """Whether the best lies at the border of what was tried, or nothing trained."""
+    curves = session.rungs[0].curves if session.rungs else ()
+    alive = [c for c in curves if not c.diverged]
+    return not alive or min(alive, key=lambda c: c.loss).lr in (curves[0].lr, curves[-1].lr)
+
+
+def _wanted(session: Session, bounds: Range, spacing: float) -> list[float]:
+    """The next look: outwards while the best or the edge lies beyond, then inwards around both."""
+    curves = session.rungs[0].curves  # ascending in lr
+    x = [math.log10(c.lr) for c in curves]
+    alive = [i for i, c in enumerate(curves) if not c.diverged]
+    if not alive:
+        return [v for v in (x[0] - 1, x[0] - 2) if v >= bounds.low - 1e-9]
+    best = min(alive, key=lambda i: curves[i].loss)
+    init = session.init(curves[0])
+    out = []
+    if best == 0 and not curves[0].loss > init - 1e-3 * abs(init):
+        out.append(x[0] - 1)
+    if alive[-1] == len(x) - 1:
+        out.append(x[-1] + 1)
+    if out := [v for v in out if bounds.low - 1e-9 <= v <= bounds.high + 1e-9]:
+        return out
+    if alive[-1] + 1 < len(x) and (gap := x[alive[-1] + 1] - x[alive[-1]]) > 0.3:
+        out.append(x[alive[-1]] + gap / 2)  # the edge, halved
+    for j in (best + 1, best - 1):
+        if 0 <= j < len(x) and abs(x[j] - x[best]) > max(spacing / 2, 0.3):
+            out.append((x[best] + x[j]) / 2)
+    return out
+
+
+def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
+    """A rung's settings: evenly around the expected best of its horizon, as wide as is unsure, below the edge."""
+    mean, deviation = now.basin.at(stage.steps)
+    width = min(now.basin.mean(now.basin.left), now.basin.mean(now.basin.right))
+    span = min(max(1.5 * deviation, 0.45 * width, LEAST_SPAN), MOST_SPAN)
+    if stage.settings == 1:
+        return [_round(mean)]
+    low, high = max(mean - span, bounds.low), min(mean + span, bounds.high)
+    if now.diverges is not None:
+        high = min(high, math.log10(now.diverges) - 0.02)
+    if high - low < LEAST_SPAN:
+        low, high = max(high - LEAST_SPAN, bounds.low), max(high, bounds.low)
+    return list(dict.fromkeys(_round(v) for v in np.linspace(low, high, stage.settings)))
+
+
+def sight(session: Session) -> Sight | None:
+    """What the rungs so far show; None when no setting ended below the loss at init, or no two can be told apart."""
+    curves = [(k, c) for k, rung in enumerate(session.rungs) for c in rung.curves]
+    alive = [(k, c) for k, c in curves if not c.diverged]
+    if not alive:
+        return None
+    n_rungs = len(session.rungs)
+    highest = max(c.loss for _, c in alive)
+    inits = [np.nanmax([session.init(c) for c in rung.curves] or [math.nan]) for rung in session.rungs]
+    init = np.array([highest if math.isnan(v) else v for v in inits])
+    ceiling = np.full(n_rungs, math.inf)
+    for k, rung in enumerate(session.rungs):
+        trains = max((c.lr for c in rung.curves if not c.diverged), default=0.0)
+        above = [c.lr for c in rung.curves if c.lr > trains]
+        if above:
+            ceiling[k] = math.log10(min(above))
+    seen = Seen(
+        x=np.array([math.log10(c.lr) for _, c in alive]),
+        loss=np.array([c.loss for _, c in alive]),
+        rung=np.array([k for k, _ in alive]),
+        steps=np.array([float(r.steps) for r in session.rungs]),
+        init=init,
+        ceiling=ceiling,
+        horizon=session.horizon,
+        decays=session.facts.decays,
+    )
+    if not (init[seen.rung] > seen.loss).any():
+        return None
+    diverges = None if not np.isfinite(ceiling).any() else float(10 ** ceiling.min())
+    below = [c.lr for _, c in alive if diverges is None or c.lr < diverges * (1 - 1e-9)]
+    trains = max(below, default=min(c.lr for _, c in alive))
+    return Sight(fit(seen), seen, trains, diverges)
+
+
+def _round(x: float) -> float:
+    return float(f"{10**x:.3g}")

@@ -1,0 +1,127 @@
+"""One sitting at the bench: trains units through an engine, journals them, and counts what they cost."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..engines import Engine, Setting
+from ..errors import TaskError
+from ..records import Curve, Rung
+from .journal import Journal
+from .progress import Progress
+
+__all__ = ["Session", "versions"]
+
+
+class Session:
+    """Trains and keeps count.
+
+    Args:
+        engine: what trains.
+        name: the task's name.
+        horizon: steps of a complete run.
+        seed: the user's seed.
+        journal: where finished units go.
+        progress: who is told.
+        spent: training steps that went into choosing the engine.
+    """
+
+    def __init__(
+        self, engine: Engine, name: str, horizon: int, seed: int, journal: Journal, progress: Progress, spent: int
+    ) -> None:
+        self.engine, self.name, self.horizon, self.seed = engine, name, horizon, seed
+        self.journal, self.progress = journal, progress
+        self.facts = engine.facts(seed)
+        self.rungs: list[Rung] = []
+        self.spent = spent
+        self.step_s = 0.0  # seconds of one step of one setting, where they were measured
+        self.eval_s = 0.0
+        self._start = time.perf_counter()
+        self._replayed_s = journal.wall_s
+
+    def train(self, rung: int, settings: Sequence[Setting], steps: int) -> list[Curve]:
+        """Train settings as a part of a rung, or read them from the journal."""
+        curves: list[Curve] = []
+        for unit in self.engine.units(settings):
+            done = self.journal.find(rung, steps, unit)
+            if done is None:
+                start = time.perf_counter()
+                done = self.engine.train(unit, steps, rung, self.progress.tick)
+                self.journal.add(rung, steps, unit, done, time.perf_counter() - start)
+            else:
+                self.progress.tick(sum(c.trained for c in done.curves))
+            self._keep(rung, steps, done.curves)
+            curves += done.curves
+            self.eval_s += done.eval_s
+        return curves
+
+    def _keep(self, rung: int, steps: int, curves: Sequence[Curve]) -> None:
+        self.spent += sum(c.trained for c in curves)
+        if rung == len(self.rungs):
+            self.rungs.append(Rung(steps, ()))
+        together = sorted((*self.rungs[rung].curves, *curves), key=lambda c: (c.lr, c.seed))
+        self.rungs[rung] = Rung(steps, tuple(together))
+
+    def must_train(self, curves: Sequence[Curve]) -> None:
+        """Raise the user's own exception where a training function failed at every setting so far."""
+        failure = getattr(self.engine, "failure", None)
+        if failure is not None and all(c.diverged for c in curves):
+            raise TaskError(
+                f"every call of run(lr, steps, seed) failed; the first with {type(failure).__name__}: {failure}",
+                "Try it alone: run(1e-4, 10, 0).",
+            ) from failure
+
+    def init(self, curve: Curve) -> float:
+        """The loss at init that a curve starts from; nan where it is unknown."""
+        if curve.val:
+            return curve.val[0][1]
+        return math.nan if self.facts.init_loss is None else self.facts.init_loss
+
+    def evidence(self) -> dict[str, Any]:
+        """The fields that every record shares."""
+        f = self.facts
+        return {
+            "task": self.name,
+            "horizon": self.horizon,
+            "seed": self.seed,
+            "init_loss": f.init_loss,
+            "goal": f.goal,
+            "optimizer": f.optimizer,
+            "groups": f.groups,
+            "schedule": f.schedule,
+            "multipliers": f.multipliers,
+            "judged": f.judged,
+            "validation": f.validation,
+            "engine": self.engine.ran,
+            "cost": self.spent / self.horizon,
+            "eval_s": self.eval_s,
+            "wall_s": time.perf_counter() - self._start + self._replayed_s,
+            "rungs": tuple(self.rungs),
+            "versions": versions(),
+            "notes": f.notes,
+            "paste": f.paste,
+        }
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside the task."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("etascope")
+    except PackageNotFoundError:  # a source tree that is not installed
+        own = "unknown"
+    return {
+        "etascope": own,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
