@@ -14,6 +14,7 @@ which has no such number, it is null.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -268,7 +269,7 @@ class Evidence:
         names = {f.name for f in fields(cls)}
         try:
             return cls(**{k: _decode(k, v) for k, v in data.items() if k in names})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(
                 f"the {cls.schema!r} record is damaged: {type(error).__name__}: {error}",
                 "Rebuild it by repeating the command that made it with the same --out.",
@@ -427,7 +428,8 @@ class Finding(Evidence):
         if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
             raise ValueError(f"a learning rate is a positive number, not {lr!r}")
         p, lo, hi = self.predicted, self.zone[0], self.zone[1]
-        loss = float(np.interp(math.log(lr), np.log(p.lrs), p.loss))
+        finite = np.isfinite(p.loss)  # past the edge there is no number to interpolate
+        loss = float(np.interp(math.log(lr), np.log(p.lrs)[finite], np.array(p.loss)[finite]))
         drop = None if self.init_loss is None else self.init_loss - self.loss
         regret = max(0.0, loss - self.loss) / drop if drop else math.nan
         price = "" if not drop else f": it would give up about {regret:.0%} of the drop in loss"
@@ -512,7 +514,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        if part.parent.is_dir():
+        with contextlib.suppress(OSError):  # a second fault must not hide the first
             part.unlink(missing_ok=True)
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ..errors import EtascopeError
 from .find import find
-from .output import say
+from .output import complain, say
 from .report import report
 from .sweep import sweep
 from .tasks import tasks
@@ -68,4 +69,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a picture in characters must not fail in an old encoding
             stream.reconfigure(errors="replace")
-    app(prog_name="etascope")
+    try:
+        app(prog_name="etascope")
+    except EtascopeError as error:  # of a command without a job: standard output cannot be written
+        complain(f"Error: {error}")
+        sys.exit(error.exit_code)

@@ -31,7 +31,8 @@ def find(
     ctx: typer.Context,
     target: TargetArgument,
     budget: Annotated[
-        str, typer.Option(metavar="RUNS|TIME", help='What to spend: complete runs, or a time such as "10min".')
+        str,
+        typer.Option(metavar="RUNS|TIME", help='Complete runs to spend, or a time such as "10min".'),
     ] = "1.0",
     seed: Annotated[int, typer.Option(help="All randomness comes from it.")] = 0,
     mine: Annotated[
@@ -51,7 +52,7 @@ def find(
     traceback: TracebackOption = False,
 ) -> None:
     """Find the learning rate of a task, and show why."""
-    job = Job.of(ctx, out=out, json=json, traceback=traceback)
+    job = Job.of(ctx, target, out=out, json=json, traceback=traceback)
 
     def draw_up() -> str:
         from .. import finder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from ..errors import EtascopeError, Interrupted, NoAnswer, OptionError, TaskError
+from ..errors import EtascopeError, Interrupted, NoAnswer, RecordError, TaskError
 from .output import complain, say, stdout_set_aside
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Job:
 
     Args:
         argv: the arguments as they were typed.
+        target: what they name, for a folder needed before a task is known.
         asked_out: the folder that `--out` names.
         as_json: print the record instead of the answer.
         with_traceback: print whole tracebacks.
@@ -42,6 +43,7 @@ class Job:
     """
 
     argv: list[str]
+    target: str
     asked_out: Path | None
     as_json: bool
     with_traceback: bool
@@ -50,9 +52,10 @@ class Job:
     _progress: list[Progress] = field(default_factory=list)
 
     @classmethod
-    def of(cls, ctx: typer.Context, *, out: str | None, json: bool, traceback: bool) -> Job:
+    def of(cls, ctx: typer.Context, target: str, *, out: str | None, json: bool, traceback: bool) -> Job:
         """The job of a command."""
-        return cls(list(ctx.meta.get("etascope.argv", ())), None if out is None else Path(out), json, traceback)
+        argv = list(ctx.meta.get("etascope.argv", ()))
+        return cls(argv, target, None if out is None else Path(out), json, traceback)
 
     def choose_folder(self, task: str) -> Path:
         """The folder for the records, made if need be.
@@ -147,6 +150,8 @@ def _hand_over(job: Job, record: Evidence) -> None:
     if job.as_json:
         say(json.dumps(record.to_json(), allow_nan=False, indent=1))
     else:
+        if sys.stderr.isatty():
+            complain("")  # between the rungs and the answer
         say(reports.answer(record))
     if job.folder is not None:
         tell = complain if job.as_json else say
@@ -187,15 +192,18 @@ def _say_error(job: Job, error: BaseException, *, keep: bool = True) -> NoReturn
             "Take that call out of what a training runs."
         )
     elif isinstance(error, MemoryError):
-        complain("Error: the memory is full.\nTry --engine loop, which trains one setting at a time, or smaller batches.")
+        complain(
+            "Error: the memory is full.\n"
+            "Try --engine loop, which trains one setting at a time, or smaller batches."
+        )
     else:
         complain(
             f"Error: unexpected {type(error).__name__}: {error}\n"
             "This is most likely a fault of etascope: please report it, with the traceback. "
             "What was trained is kept."
         )
-    if keep and (isinstance(error, TaskError) or error.__cause__ is not None or not isinstance(error, EtascopeError)):
-        if (path := _write_traceback(job, error)) is not None:
+    if _is_of_use(job, error):
+        if keep and (path := _write_traceback(job, error)) is not None:
             complain(f"The whole traceback is in {path}")
         elif not job.with_traceback:
             complain("Add --traceback to see the whole traceback.")
@@ -205,9 +213,18 @@ def _say_error(job: Job, error: BaseException, *, keep: bool = True) -> NoReturn
     raise typer.Exit(code)
 
 
+def _is_of_use(job: Job, error: BaseException) -> bool:
+    """Whether the traceback says more than the message: user code behind it, or a fault of ours."""
+    if isinstance(error, RecordError):
+        return False
+    if isinstance(error, TaskError) and job.folder is not None:
+        return True
+    return error.__cause__ is not None or not isinstance(error, EtascopeError)
+
+
 def _write_traceback(job: Job, error: BaseException) -> Path | None:
     try:
-        path = job.choose_folder("error") / "error.txt"
+        path = job.choose_folder(Path(job.target.split(":")[0]).stem) / "error.txt"
         path.write_text(_whole(error), encoding="utf-8")
     except (OSError, EtascopeError):
         return None

@@ -28,7 +28,8 @@ def say(text: str) -> None:
     except OSError as error:
         _close_stdout()
         raise RecordError(
-            f"cannot write to standard output: {error.strerror or error}", "Free some space, or send it elsewhere."
+            f"cannot write to standard output: {error.strerror or error}",
+            "Free some space, or send it elsewhere.",
         ) from error
 
 

@@ -36,4 +36,4 @@ def report(
             path = run_dir.with_suffix(".html")
         return str(reports.report(record, path))
 
-    carry_out_text(Job.of(ctx, out=None, json=False, traceback=traceback), work)
+    carry_out_text(Job.of(ctx, str(run_dir), out=None, json=False, traceback=traceback), work)

@@ -32,7 +32,7 @@ def sweep(
     target: TargetArgument,
     lrs: Annotated[
         str,
-        typer.Option(metavar="N|LIST", help="How many log-spaced learning rates; or themselves, as 1e-3,1e-2,0.1."),
+        typer.Option(metavar="N|LIST", help="How many learning rates, log-spaced; or a list, as 1e-3,1e-2."),
     ] = "25",
     seeds: Annotated[str, typer.Option(metavar="LIST", help="The seeds, as 0,1,2.")] = "0",
     json: JsonOption = False,
@@ -45,7 +45,7 @@ def sweep(
     traceback: TracebackOption = False,
 ) -> None:
     """Train every learning rate of a grid to the full horizon: the dense truth."""
-    job = Job.of(ctx, out=out, json=json, traceback=traceback)
+    job = Job.of(ctx, target, out=out, json=json, traceback=traceback)
 
     def work() -> Sweep:
         from .. import finder

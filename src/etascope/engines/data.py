@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import TaskError
-from .randomness import derive
+from .randomness import Source, derive
 
 __all__ = ["Stream", "map_tensors", "nonfinite", "rebuild", "rows", "tensors"]
 
@@ -77,8 +80,12 @@ class Stream:
         keep = self._bytes <= CACHE_BYTES
         kept = len(self._kept) if keep else 0
         yield from (map_tensors(batch, torch.clone) for batch in self._kept[:kept])
-        for batch in itertools.islice(self._read(), kept, None):
-            batch = map_tensors(batch, lambda t: t.to(self.device))
+        source = Source("data", self.seed)
+        inside = nullcontext if isinstance(self.data, Sequence) else source.inside
+        read = itertools.islice(self._read(), kept, None)
+        while True:
+            with inside():
+                batch = map_tensors(next(read), lambda t: t.to(self.device))
             if keep:
                 self._kept.append(batch)
                 self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
@@ -138,8 +145,9 @@ def _own(sampler: Any, loader: DataLoader[Any], seed: int) -> Any:
         for name in ("data_source", "dataset"):
             if (source := getattr(level, name, None)) is not None:
                 memo[id(source)] = source
-        if isinstance(old := getattr(level, "generator", None), torch.Generator):
-            memo[id(old)] = torch.Generator().manual_seed(derive("sampler", seed))
+        for value in getattr(level, "__dict__", {}).values():
+            if (fresh := _reseeded(value, derive("sampler", seed))) is not None:
+                memo[id(value)] = fresh
     own = copy.deepcopy(sampler, memo)
     for level in _nested(own):
         if getattr(level, "generator", 0) is None:
@@ -149,13 +157,25 @@ def _own(sampler: Any, loader: DataLoader[Any], seed: int) -> Any:
     return own
 
 
+def _reseeded(value: Any, seed: int) -> Any:
+    """A new generator of the same kind; None for what is no generator."""
+    if isinstance(value, torch.Generator):
+        return torch.Generator(value.device).manual_seed(seed)
+    if isinstance(value, np.random.Generator):
+        return np.random.default_rng(seed)
+    if isinstance(value, np.random.RandomState):
+        return np.random.RandomState(seed)
+    return random.Random(seed) if isinstance(value, random.Random) else None
+
+
 def _nested(sampler: Any) -> Iterator[Any]:
     while sampler is not None and not isinstance(sampler, list):
         yield sampler
-        sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+        inner = getattr(sampler, "batch_sampler", None)
+        sampler = getattr(sampler, "sampler", None) if inner is None else inner
 
 
 def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
-    for level in _nested(loader.batch_sampler or loader.sampler):
+    for level in _nested(loader.sampler if loader.batch_sampler is None else loader.batch_sampler):
         if hasattr(level, "set_epoch"):
             level.set_epoch(epoch)

@@ -47,13 +47,13 @@ def plan_judging(steps: int, decays: bool, examples: int, batch_rows: Sequence[i
     """
     final = tuple(sorted({max(1, math.ceil(f * steps)) for f in (LAST_TENTH if not decays else (1.0,))}))
     total = sum(batch_rows)
-    mean_rows = total / len(batch_rows)
-    if len(final) > 1 and len(final) * mean_rows > examples:  # too short a run for a mean
+    largest = max(batch_rows)
+    if len(final) > 1 and len(final) * largest > examples:  # too short a run for a mean
         final = final[-1:]
     share = examples / 2 / len(final)
-    final_batches = _spaced(len(batch_rows), share / mean_rows if total > share else len(batch_rows))
+    final_batches = _spaced(len(batch_rows), share / largest if total > share else len(batch_rows))
     left = examples - len(final) * sum(batch_rows[i] for i in final_batches)
-    curve_batches = _spaced(len(batch_rows), max(1.0, left / CURVE_POINTS / mean_rows))
+    curve_batches = _spaced(len(batch_rows), max(1.0, left / CURVE_POINTS / largest))
     cost = sum(batch_rows[i] for i in curve_batches)
     points = int(max(0, min(CURVE_POINTS, left / cost, steps - 1)))
     on_the_way = {round(steps * (i + 1) / (points + 1)) for i in range(points)} - {0} - set(final)

@@ -28,7 +28,7 @@ from .base import Facts, Setting, Tick, Trained
 from .data import map_tensors, rows
 from .loop import TICK, finished
 from .prepared import Objective, Prepared, user_code
-from .randomness import seed_all
+from .randomness import kept, seed_all
 
 __all__ = ["Lanes", "Stack", "quiet", "refusal", "refuse"]
 
@@ -77,20 +77,24 @@ class Lanes:
 
         losses_TL: list[Tensor] = []
         val: list[tuple[int, Tensor]] = []
-        eval_s, dead_at = 0.0, torch.full((len(unit),), -1, device=p.device)
+        eval_s, told, dead_at = 0.0, 0, torch.full((len(unit),), -1, device=p.device)
         for t in range(steps):
             step_batches = []
             for _ in range(task.accumulate):
                 with user_code("training data"):
                     step_batches.append(next(batches))
-            losses_TL.append(stack.step(step_batches, lr_TL[t].unsqueeze(1), t))
+            with user_code("loss"):
+                losses_TL.append(stack.step(step_batches, lr_TL[t].unsqueeze(1), t))
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
                 val.append((t + 1, stack.evaluate(which)))
                 eval_s += time.perf_counter() - start
             if (t + 1) % TICK == 0:  # seldom, since reading a tensor waits for the device
-                tick(TICK * int((dead_at < 0).sum()))
-                if stack.bury(losses_TL[-TICK:], t + 1 - TICK, dead_at):
+                all_dead = stack.bury(losses_TL[-TICK:], t + 1 - TICK, dead_at)
+                done = int(torch.where(dead_at < 0, t, dead_at).sum()) + len(unit)
+                tick(done - told)
+                told = done
+                if all_dead:
                     break
         stack.bury(losses_TL, 0, dead_at)
 
@@ -101,7 +105,7 @@ class Lanes:
             taken = [row[k] for row in table[: at + 1 if at >= 0 else steps]]
             points = [] if judging is None else [(0, init), *((s, float(v[k])) for s, v in val if at < 0 or s <= at)]
             curves.append(finished(setting, steps, taken, points, at if at >= 0 else None, init, p))
-        tick((len(table) % TICK) * sum(c.diverged_at is None for c in curves))
+        tick(sum(c.trained for c in curves) - told)
         return Trained(tuple(curves), eval_s)
 
 
@@ -159,7 +163,7 @@ class Stack:
         for batch in batches:
             self.batch = batch
             grads, losses = self._gradient(self.views, self.buffers)
-            flat_LP = torch.cat([grads[name].flatten(1) for name in self.names], dim=1)
+            flat_LP = torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1)
             grads_LP = flat_LP if grads_LP is None else grads_LP + flat_LP
             losses_L = losses if losses_L is None else losses_L + losses
         assert grads_LP is not None and losses_L is not None
@@ -182,19 +186,19 @@ class Stack:
         """The judged loss of every lane, L."""
         p = self.prepared
         if p.task.evaluate is not None:
-            return torch.tensor([p.evaluate(self.lane(k), which) for k in range(len(self.params_LP))])
-        rng = torch.get_rng_state()
+            with kept():
+                values = [p.evaluate(self.lane(k), which) for k in range(len(self.params_LP))]
+            return torch.tensor(values, dtype=torch.float64)
         self.objective.eval()
         total_L, weight = torch.zeros(len(self.params_LP), dtype=torch.float64), 0.0
         try:
-            with torch.no_grad(), user_code("loss, on validation data,"):
+            with kept(), torch.no_grad(), user_code("loss, on validation data,"):
                 for i in which:
                     self.batch = map_tensors(p.validation[i], torch.clone)
                     total_L += rows(self.batch) * self._losses().double().cpu()
                     weight += rows(self.batch)
         finally:
             self.objective.train()
-            torch.set_rng_state(rng)
         return total_L / weight
 
     def _losses(self) -> Tensor:
@@ -250,7 +254,7 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     before = dict(built.objective.named_buffers())
     batch = next(prepared.stream(seed, -1).batches())
     seed_all("check", seed)
-    built.objective(batch).backward()  # type: ignore[no-untyped-call]
+    built.objective(map_tensors(batch, torch.clone)).backward()  # type: ignore[no-untyped-call]
     for name, buffer in built.objective.named_buffers():
         if buffer is not before.get(name):
             return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
@@ -261,8 +265,10 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     ]
     if unused:
         return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
+    model = built.model
     try:
         stack = Stack(prepared, settings)
+        model = stack.objective.model
         seed_all("check", seed)
         with quiet():
             grads_LP, losses_L = stack.gradients([batch])
@@ -271,7 +277,7 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     except EtascopeError as error:
         return error.cause.splitlines()[0]
     except Exception as error:
-        return f"vmap cannot take {_module_of(error, built.model)}: {_first_sentence(error)}"
+        return f"vmap cannot take {_module_of(error, model)}: {_first_sentence(error)}"
     if losses_L.shape != (len(settings),) or grads_LP.shape != stack.params_LP.shape:
         return "its loss does not keep lanes apart"
     return None

@@ -55,7 +55,7 @@ class Loop:
 
         losses: list[float] = []
         val = [] if judging is None else [(0, init)]
-        eval_s, diverged_at = 0.0, None
+        eval_s, diverged_at, told = 0.0, None, 0
         for t in range(steps):
             for group, scale in zip(built.optimizer.param_groups, built.scales, strict=True):
                 group["lr"] = float(lrs[t]) * scale
@@ -83,10 +83,10 @@ class Loop:
                 start = time.perf_counter()
                 val.append((t + 1, p.evaluate(built.objective, which)))
                 eval_s += time.perf_counter() - start
-            if (t + 1) % TICK == 0:
+            if t + 1 - told == TICK:
                 tick(TICK)
-        trained = len(losses)
-        tick(trained % TICK)
+                told += TICK
+        tick(len(losses) - told)
         return finished(setting, steps, losses, val, diverged_at, init, p), eval_s
 
 

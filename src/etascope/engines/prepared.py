@@ -6,6 +6,7 @@ import contextlib
 import copy
 import inspect
 import math
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from ..task import Task
 from .base import Facts
 from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from .judging import Judging, plan_judging
-from .randomness import derive, seed_all
+from .randomness import derive, kept, seed_all
 
 __all__ = ["Objective", "Prepared", "user_code"]
 
@@ -62,7 +63,8 @@ def user_code(part: str) -> Iterator[None]:
 
 def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    ours, libraries = str(Path(__file__).parents[1]), ("site-packages", "dist-packages", "<frozen")
+    ours = str(Path(__file__).parents[1])
+    libraries = ("site-packages", "dist-packages", "<frozen", sysconfig.get_path("stdlib"))
     theirs = [f for f in frames if ours not in f.filename and not any(s in f.filename for s in libraries)]
     # a built-in task is the user's part as well, though it lies in our package
     theirs = theirs or [f for f in frames if "workloads" in f.filename] or list(frames)
@@ -170,7 +172,8 @@ class Prepared:
         val = self.task.val
         if val is None:
             return []
-        with user_code("validation data"):
+        with kept(), user_code("validation data"):
+            seed_all("validation")
             source = rebuild(val, derive("validation")) if isinstance(val, DataLoader) else val
             batches = [map_tensors(b, lambda t: t.to(self.device)) for b in source]
         if not batches:
@@ -194,10 +197,9 @@ class Prepared:
 
     def evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
         """The judged loss of a model now, in eval mode and without drawing from the training's noise."""
-        rng = torch.get_rng_state()
         objective.eval()
         try:
-            with torch.no_grad():
+            with kept(), torch.no_grad():
                 if self.task.evaluate is not None:
                     with user_code("evaluate"):
                         value = float(self.task.evaluate(objective.model))
@@ -211,7 +213,6 @@ class Prepared:
                 return total / weight
         finally:
             objective.train()
-            torch.set_rng_state(rng)
 
     def init_loss(self, seed: int, judging: Judging | None) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
@@ -243,9 +244,18 @@ class Prepared:
             raise TaskError(
                 f"a training batch holds no tensor: it is a {type(batch).__name__}.", "Check the dataset and collate_fn."
             )
-        seed_all("check", seed)
+        with _spared(self.task.model):
+            seed_all("check", seed)
+            self._check_gradient(built, batch)
+        for i, val_batch in enumerate(self.validation):
+            if (fault := nonfinite(val_batch)) is not None:
+                raise TaskError(f"validation batch {i} is not finite: {fault}.", "Clean the data.")
+        if not math.isfinite(value := self.init_loss(seed, self.judging(self.horizon))):
+            raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
+
+    def _check_gradient(self, built: Built, batch: Any) -> None:
         with user_code("loss"), self.autocast():
-            loss = built.objective(batch)
+            loss = built.objective(map_tensors(batch, torch.clone))  # a loss may pop keys
         if not torch.isfinite(loss):
             if (fault := nonfinite(batch)) is not None:
                 raise TaskError(f"the first training batch is not finite: {fault}.", "Clean the data.")
@@ -267,11 +277,6 @@ class Prepared:
                 "no optimized parameter has a gradient.",
                 "Compute the loss with the `model` argument of loss(model, batch), not with a model from outside.",
             )
-        for i, val_batch in enumerate(self.validation):
-            if (fault := nonfinite(val_batch)) is not None:
-                raise TaskError(f"validation batch {i} is not finite: {fault}.", "Clean the data.")
-        if not math.isfinite(value := self.init_loss(seed, self.judging(self.horizon))):
-            raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
 
     def find_nan(self, seed: int, rung: int, steps: int) -> str | None:
         """The first training batch that is not finite, in words; None if all are."""
@@ -329,6 +334,30 @@ class Prepared:
 
 def _all_trainable(model: nn.Module) -> list[Tensor]:
     return [p for p in model.parameters() if p.requires_grad]
+
+
+@contextlib.contextmanager
+def _spared(model: Any) -> Iterator[None]:
+    """Give the user's own module its gradients and buffers back, and refuse a loss that reached into it."""
+    module = model if isinstance(model, nn.Module) else nn.Module()
+    grads = [(q, q.grad) for q in module.parameters()]
+    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    for q, _ in grads:
+        q.grad = None
+    try:
+        yield
+    finally:
+        reached = any(q.grad is not None for q, _ in grads)
+        for q, grad in grads:
+            q.grad = grad
+        for b, old in buffers:
+            if not torch.equal(b, old):
+                b.detach().copy_(old)
+    if reached:
+        raise TaskError(
+            "the loss uses the task's own model from outside, not its copy that is trained.",
+            "Use the `model` argument of loss(model, batch) throughout, for penalties over parameters too.",
+        )
 
 
 def _options(task: Task, optimizer: torch.optim.Optimizer) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import Finding, Predicted, Unanswered
+from .basin import axis, quantiles
 from .race import Range, Sight
 from .session import Session
 
@@ -26,24 +27,19 @@ def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, com
     The lr is the one of least expected regret, over all that the race leaves possible; the zone is where the expected
     basin stays below its tolerance.
     """
-    basin = sight.basin
-    low, high = basin.quantiles([0.05, 0.95])
+    basin, x = sight.basin, axis(sight.seen)
     edge = None if sight.diverges is None else math.sqrt(sight.trains * sight.diverges)
     top = min(bounds.high, math.inf if edge is None else math.log10(edge))
-    candidates = np.arange(max(low - 0.3, bounds.low), min(high + 0.3, top) + 1e-9, 0.02)
-    if not len(candidates):
-        candidates = np.array([min(max(low, bounds.low), top)])
-    expected = basin.rho(candidates) @ basin.weight
-    best = float(candidates[int(np.argmin(expected))])
-
-    left, right = basin.mean(basin.left), basin.mean(basin.right)
-    tolerance = max(TOLERANCE, basin.noise)
-    reach = math.sqrt(tolerance / (1 - tolerance))
-    zone = (max(best - left * reach, bounds.low), min(best + right * reach, top))
+    x = x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)]
+    low, high = quantiles(basin.best(x), [0.05, 0.95])
+    expected = basin.rho(x).mean(axis=0)
+    best = float(x[int(np.argmin(expected))])
+    inside = x[expected <= expected.min() + max(TOLERANCE, basin.noise)]
+    zone = float(inside[0]), float(inside[-1])
     lr = round_lr(10**best, 10 ** zone[0], 10 ** zone[1])
     floor, init = _floor(sight), float(sight.seen.init[-1])
     interval = (min(10**low, lr), max(10**high, lr))
-    predicted = _predicted(sight, left, right, best, floor, init, None if edge is None else math.log10(edge))
+    predicted = _predicted(sight, best, floor, init, None if edge is None else math.log10(edge))
     return Finding(
         **_with_notes(session, _notes(sight, bounds, best)),
         lr=lr,
@@ -52,7 +48,7 @@ def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, com
         edge=edge,
         loss=float(np.interp(math.log10(lr), np.log10(predicted.lrs), predicted.loss)),
         budget=budget,
-        drift=basin.mean(basin.drift),
+        drift=basin.drift(x),
         noise=basin.noise * max(init - floor, 0.0),
         predicted=predicted,
         complete=complete,
@@ -93,7 +89,7 @@ def zone_line(session: Session, sight: Sight | None) -> str:
     rung = session.rungs[-1]
     if sight is None:
         return f"rung {number}: {len(rung.curves)} settings x {rung.steps} steps: nothing trains so far"
-    low, high = sight.basin.quantiles([0.05, 0.95])
+    low, high = quantiles(sight.basin.best(axis(sight.seen)), [0.05, 0.95])
     alive = sum(not c.diverged for c in rung.curves)
     gone = f", {len(rung.curves) - alive} diverged" if alive < len(rung.curves) else ""
     return (
@@ -126,27 +122,17 @@ def _floor(sight: Sight) -> float:
     return max(float(floor[-1]) - to_come, float(floor[-1]) - 0.5 * abs(init - float(floor[-1])))
 
 
-def _predicted(
-    sight: Sight, left: float, right: float, best: float, floor: float, init: float, edge: float | None
-) -> Predicted:
-    x_low, x_high = float(sight.seen.x.min()), float(sight.seen.x.max())
-    if edge is not None:
-        x_high = min(x_high, edge)
-    x = np.unique(np.append(np.linspace(min(x_low, best), max(x_high, best), POINTS), best))
-    u = x - best
-    middle = u**2 / (u**2 + np.where(u < 0, left, right) ** 2)
+def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float | None) -> Predicted:
+    low, high = min(float(sight.seen.x.min()), best), max(float(sight.seen.x.max()), best)
+    x = np.unique(np.append(np.linspace(low, high if edge is None else min(high, edge), POINTS), best))
     rho = sight.basin.rho(x)
-    order = np.argsort(rho, axis=1, kind="stable")
-    mass = np.cumsum(sight.basin.weight[order], axis=1)
-    bounds = []
-    for q in (0.05, 0.95):
-        at = np.minimum((mass < q).sum(axis=1), rho.shape[1] - 1)
-        bounds.append(np.take_along_axis(rho, order[np.arange(len(x)), at][:, None], axis=1)[:, 0])
+    least = rho.mean(axis=0).min()  # the best setting loses nothing: ρ counts from it
 
     def losses(r: Floats) -> tuple[float, ...]:
-        return tuple((floor + (init - floor) * r).tolist())
+        return tuple((floor + (init - floor) * np.clip(r - least, 0.0, 1.0)).tolist())
 
-    return Predicted(tuple((10**x).tolist()), losses(middle), losses(bounds[0]), losses(bounds[1]))
+    band = np.quantile(rho, [0.05, 0.95], axis=0)
+    return Predicted(tuple((10**x).tolist()), losses(rho.mean(axis=0)), losses(band[0]), losses(band[1]))
 
 
 def _notes(sight: Sight, bounds: Range, best: float) -> list[str]:

@@ -2,16 +2,23 @@
 
 With x = log₁₀ lr and a rung k of h steps, the final loss of a run is taken to be
 
-    L(x) = m_k + (I_k − m_k) · ρ(x − x*(h)),    ρ(u) = u² / (u² + w²),    x*(h) = x* + b · log₁₀(h / H)
+    L(x) = m_k + (I_k − m_k) · ρ,    ρ = min(1, 1 / (1 + 10^(s·(x − l))) + 1 / (1 + 10^(t·(r − x))))
 
-a basin with its best loss m_k at x*(h), that rises like a parabola and ends at the loss at init I_k: far left nothing
-is learnt, far right nothing is left of it. Its half-width w (where half of the drop is lost) differs between the
-sides. The best lr drifts with the horizon by b decades per decade of steps. What is wanted is x*, at the full
-horizon H.
+a basin between two flanks. On the left too little is learnt: at x = l half of the drop from the loss at init I_k to the
+best loss m_k is lost. On the right steps are too large: at x = r half of it is lost. The flanks drift with the horizon,
+each at its own pace, in decades per decade of steps:
 
-x*, b, both widths and the noise are integrated over a grid, exactly and without randomness; the m_k are linear, and
-solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the full
-horizon (the drift is not quite a line there).
+    l = l_H + b · log₁₀(h / H),    r = r_H + c · log₁₀(h / H)
+
+The left one moves down by nearly a decade (a longer run learns as much with a smaller lr), the right one stays, more or
+less: so the basin of a long run is wider than that of a short one, and its best lies lower. What is wanted is ρ at the
+full horizon H.
+
+The seven parameters (l_H, b, s, r_H, c, t, and the noise) are sampled by an affine-invariant ensemble (Goodman & Weare
+2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k are linear, and
+solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the
+longest rung (the drift is not quite a line there). The priors were read off the dense truths of the built-in tasks
+(`benchmarks/results/`); other tasks are the test of them.
 """
 
 from __future__ import annotations
@@ -23,18 +30,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Basin", "Seen", "fit"]
+__all__ = ["Basin", "Seen", "axis", "fit", "quantiles"]
 
 Floats = NDArray[np.float64]
 
-STEP = 0.04  # decades between grid points of x*
-REACH = 1.6  # decades that x* may lie beyond what was tried around the best
-DRIFTS = np.linspace(-0.6, 0.4, 11)  # b
-DRIFT_PRIOR = {True: (-0.1, 0.2), False: (-0.15, 0.2)}  # (mean, deviation) of b, by whether the schedule decays
-WIDTHS = np.geomspace(0.2, 2.4, 9)  # w, decades
-WIDTH_PRIOR = {"left": (0.9, 0.45), "right": (0.8, 0.45)}  # (median, deviation of the natural log)
-NOISES = np.geomspace(0.002, 0.2, 6)  # one deviation of a final loss, as a part of the largest drop
-MISFIT = 0.3  # one deviation of ρ against the truth, as a part of ρ
+# (mean, deviation) of the prior
+LEFT_DRIFT = (-0.8, 0.2)  # b
+RIGHT_DRIFT = (0.05, 0.35)  # c
+LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
+RIGHT_SLOPE = (math.log(1.2), 0.6)  # log t
+NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
+MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
+FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
+
+WALKERS, BURN, STEPS, THIN = 64, 250, 250, 10
+GRID = 0.02  # decades, of lrs at which the best is looked for
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,6 @@ class Seen:
         init: each rung's loss at init, shape (K,).
         ceiling: log₁₀ of each rung's smallest lr from which on all diverged, `inf` without one, shape (K,).
         horizon: H.
-        decays: whether the schedule decays.
     """
 
     x: Floats
@@ -59,120 +68,160 @@ class Seen:
     init: Floats
     ceiling: Floats
     horizon: int
-    decays: bool
 
 
 @dataclass(frozen=True)
 class Basin:
-    """The posterior: G grid points with their weights.
+    """G samples of what the basin may be.
 
     Attributes:
-        best: x* at the full horizon, shape (G,).
-        drift: b, shape (G,).
-        left: width below the best, shape (G,).
-        right: width above it, shape (G,).
-        weight: probabilities, shape (G,).
-        noise: expected noise of a final loss, as a part of the drop.
-        floor: expected m_k of each rung, shape (K,).
+        samples: l_H, b, log s, r_H, c, log t and log noise, shape (G, 7).
+        floor: mean m_k of each rung, shape (K,).
+        horizon: H.
     """
 
-    best: Floats
-    drift: Floats
-    left: Floats
-    right: Floats
-    weight: Floats
-    noise: float
+    samples: Floats
     floor: Floats
     horizon: int
 
-    def at(self, steps: float) -> tuple[float, float]:
-        """Mean and deviation of x* at a horizon of `steps`."""
-        x = self.best + self.drift * math.log10(steps / self.horizon)
-        mean = float(self.weight @ x)
-        return mean, math.sqrt(float(self.weight @ (x - mean) ** 2))
+    @property
+    def noise(self) -> float:
+        """One deviation of a final loss, as a part of the drop."""
+        return float(np.exp(np.median(self.samples[:, 6])))
 
-    def mean(self, values: Floats) -> float:
-        """Expectation of one value per grid point."""
-        return float(self.weight @ values)
+    def rho(self, x: Floats, steps: float | None = None) -> Floats:
+        """ρ at `x` for each sample, in a run of `steps` steps (default: the full horizon), shape (G, len(x))."""
+        age = 0.0 if steps is None else math.log10(steps / self.horizon)
+        return _rho(self.samples, x, np.full(len(x), age))
 
-    def quantiles(self, q: Sequence[float]) -> list[float]:
-        """Quantiles of x* at the full horizon."""
-        order = np.argsort(self.best, kind="stable")
-        levels, first = np.unique(self.best[order], return_index=True)
-        mass = np.add.reduceat(self.weight[order], first)
-        middle = np.cumsum(mass) - mass / 2
-        return [float(np.interp(p, middle, levels)) for p in q]
+    def best(self, x: Floats, steps: float | None = None) -> Floats:
+        """For each sample the `x` of least ρ, shape (G,)."""
+        return np.asarray(x[np.argmin(self.rho(x, steps), axis=1)])
 
-    def rho(self, x: Floats) -> Floats:
-        """ρ at the full horizon for every grid point, shape (len(x), G)."""
-        u = x[:, None] - self.best
-        return u**2 / (u**2 + np.where(u < 0, self.left, self.right) ** 2)
+    def span(self, x: Floats, rise: float, steps: float) -> tuple[float, float]:
+        """Where the expected ρ of a run of `steps` steps is less than `rise` above its least."""
+        expected = self.rho(x, steps).mean(axis=0)
+        inside = x[expected <= expected.min() + rise]
+        return float(inside[0]), float(inside[-1])
+
+    def drift(self, x: Floats) -> float:
+        """How the best lr moves with the horizon near H, in decades per decade of steps."""
+        longer, shorter = self.best(x).mean(), self.best(x, self.horizon / 10).mean()
+        return float(longer - shorter)
+
+
+def axis(seen: Seen) -> Floats:
+    """Candidates for the best lr, log₁₀: what was tried, and a decade and a half below."""
+    return np.arange(float(seen.x.min()) - 1.5, float(seen.x.max()) + GRID / 2, GRID)
 
 
 def fit(seen: Seen) -> Basin:
-    """The posterior of the basin.
+    """Sample the basin.
 
     Args:
         seen: at least one point below its rung's loss at init.
     """
-    lowest = np.array([seen.loss[seen.rung == k].min(initial=np.inf) for k in range(len(seen.steps))])
-    drop = np.where(np.isfinite(lowest), seen.init - lowest, 0.0)
-    use = drop[seen.rung] > 0.0
-    x, rung, loss = seen.x[use], seen.rung[use], seen.loss[use]
-    top = float(drop.max())
-    age = np.log10(seen.steps / seen.horizon)
+    model = _Model(seen)
+    rng = np.random.default_rng(0)
+    walkers = model.start(rng)
+    logs, floors = model.log_posterior(walkers)
+    half, d = WALKERS // 2, walkers.shape[1]
+    kept, kept_floors = [], []
+    for step in range(BURN + STEPS):
+        for mine, theirs in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+            z = (rng.random(half) + 1.0) ** 2 / 2.0  # density ∝ 1/√z on [1/2, 2]
+            partners = walkers[theirs][rng.integers(half, size=half)]
+            proposal = partners + z[:, None] * (walkers[mine] - partners)
+            new, new_floors = model.log_posterior(proposal)
+            accept = np.log(rng.random(half)) < (d - 1) * np.log(z) + new - logs[mine]
+            walkers[mine] = np.where(accept[:, None], proposal, walkers[mine])
+            floors[mine] = np.where(accept[:, None], new_floors, floors[mine])
+            logs[mine] = np.where(accept, new, logs[mine])
+        if step >= BURN and step % THIN == 0:
+            kept.append(walkers.copy())
+            kept_floors.append(floors.copy())
+    return Basin(np.concatenate(kept), np.concatenate(kept_floors).mean(axis=0), seen.horizon)
 
-    # the grid: X best, B drift, W left, V right, then N points
-    last = int(rung.max())
-    around = x[rung == last][np.argmin(loss[rung == last])] - DRIFT_PRIOR[seen.decays][0] * age[last]
-    best_X = np.arange(around - REACH, around + REACH + STEP / 2, STEP)
-    centre_XBN = best_X[:, None, None] + DRIFTS[:, None] * age[rung]
-    u_XBN = x - centre_XBN
-    rho_XBWN, rho_XBVN = (
-        u_XBN[:, :, None] ** 2 / (u_XBN[:, :, None] ** 2 + WIDTHS[:, None] ** 2) for _ in range(2)
-    )
-    rho = np.where(u_XBN[:, :, None, None] < 0, rho_XBWN[:, :, :, None], rho_XBVN[:, :, None, :])
 
-    mean, deviation = DRIFT_PRIOR[seen.decays]
-    log_prior = -0.5 * ((DRIFTS - mean) / deviation)[None, :, None, None] ** 2
-    for side, axis in (("left", 2), ("right", 3)):
-        median, spread = WIDTH_PRIOR[side]
-        shape = [1, 1, 1, 1]
-        shape[axis] = -1
-        log_prior = log_prior - 0.5 * (np.log(WIDTHS / median) / spread).reshape(shape) ** 2
-    for k in np.flatnonzero(np.isfinite(seen.ceiling)):
-        over = best_X[:, None] + DRIFTS * age[k] - seen.ceiling[k]
-        log_prior = log_prior - np.logaddexp(0.0, over / 0.05)[:, :, None, None]
+class _Model:
+    """The log posterior of G parameter vectors at once."""
 
-    scale = drop[rung] / top  # a rung's drop, in units of the largest
-    y = (loss - seen.init[rung]) / top  # −scale at the rung's best, 0 at init
-    distrust = 1.0 + (age[last] - age[rung])
-    logs, floors = [], []
-    for noise in NOISES:
-        variance = distrust**2 * (noise**2 + (MISFIT * rho * scale) ** 2)
-        log = log_prior - 0.5 * np.log(variance).sum(-1)
-        floor_K = []
-        for k in np.unique(rung):
-            i = rung == k
-            a, w = 1.0 - rho[..., i], 1.0 / variance[..., i]
-            normal = (w * a * a).sum(-1)
-            m = (w * a * y[i]).sum(-1) / normal  # the rung's best, below init
-            log = log - 0.5 * (w * (y[i] - m[..., None] * a) ** 2).sum(-1) - 0.5 * np.log(normal)
-            floor_K.append(m)
-        logs.append(log)
-        floors.append(floor_K)
-    log_S = np.stack(logs)
-    weight_S = np.exp(log_S - log_S.max())
-    weight_S /= weight_S.sum()
-    weight = weight_S.sum(0)
-    floor = np.array(seen.init, dtype=float)
-    for j, k in enumerate(np.unique(rung)):
-        floor[k] += top * float(sum((w * f[j]).sum() for w, f in zip(weight_S, floors, strict=True)))
-    grid = np.broadcast_arrays(
-        best_X[:, None, None, None], DRIFTS[:, None, None], WIDTHS[:, None], WIDTHS, weight
-    )
-    flat = [np.array(g).ravel() for g in grid]
-    keep = flat[4] > 1e-9 * flat[4].max()
-    best, drift, left, right, weight = (g[keep] for g in flat)
-    noise = float(weight_S.sum((1, 2, 3, 4)) @ NOISES)
-    return Basin(best, drift, left, right, weight / weight.sum(), noise, floor, seen.horizon)
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        n_rungs = len(seen.steps)
+        lowest = np.array([seen.loss[seen.rung == k].min(initial=np.inf) for k in range(n_rungs)])
+        self.drop_K = np.where(np.isfinite(lowest), np.maximum(seen.init - lowest, 0.0), 0.0)
+        self.top = float(self.drop_K.max())
+        use = self.drop_K[seen.rung] > 0.0
+        self.x_N, self.rung_N = seen.x[use], seen.rung[use]
+        self.age_K = np.log10(seen.steps / seen.horizon)
+        self.age_N = self.age_K[self.rung_N]
+        self.scale_N = self.drop_K[self.rung_N] / self.top  # a rung's drop, in units of the largest
+        self.y_N = (seen.loss[use] - seen.init[self.rung_N]) / self.top  # −scale at the rung's best, 0 at init
+        self.distrust_N = 1.0 + (self.age_N.max() - self.age_N)
+        self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
+        last = self.rung_N == self.rung_N.max()
+        self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
+        self.low, self.high = float(seen.x.min()) - 4.0, float(seen.x.max()) + 4.0
+
+    def start(self, rng: np.random.Generator) -> Floats:
+        """Walkers: the likeliest of many draws from the prior."""
+        n = 4000
+        draws = np.empty((n, 7))
+        age = self.age_N.max()
+        for column, (mean, deviation) in enumerate(
+            (LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE), start=0
+        ):
+            draws[:, (1, 2, 4, 5, 6)[column]] = rng.normal(mean, deviation, n)
+        draws[:, 0] = self.around - rng.uniform(0.2, 2.5, n) - draws[:, 1] * age
+        draws[:, 3] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 4] * age
+        logs, _ = self.log_posterior(draws)
+        return draws[np.argsort(-logs, kind="stable")[:WALKERS]]
+
+    def log_posterior(self, p: Floats) -> tuple[Floats, Floats]:
+        """Log posterior (G,), and each rung's best loss m_k in the user's units (G, K)."""
+        left, b, log_s, right, c, log_t, log_noise = p.T
+        log = -0.5 * sum(
+            ((value - mean) / deviation) ** 2
+            for value, (mean, deviation) in (
+                (b, LEFT_DRIFT),
+                (log_s, LEFT_SLOPE),
+                (c, RIGHT_DRIFT),
+                (log_t, RIGHT_SLOPE),
+                (log_noise, NOISE),
+            )
+        )
+        outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
+        log = np.where(outside, -np.inf, log)
+        p = np.where(outside[:, None], np.array([-1.0, -0.8, 0.0, 1.0, 0.0, 0.0, -4.0]), p)  # finite stand-ins
+
+        rho = _rho(p, self.x_N, self.age_N)
+        noise = np.exp(p[:, 6])[:, None]
+        variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * self.scale_N) ** 2)
+        log = log - 0.5 * np.log(variance).sum(axis=1)
+        # Each rung's best m_k, below init, has a normal prior around the lowest seen; it is solved for and integrated.
+        a, w = 1.0 - rho, 1.0 / variance
+        prior_K = 1.0 / (FLOOR * self.drop_K / self.top + 1e-9 + noise) ** 2
+        mean_K = -self.drop_K / self.top
+        normal = (w * a * a) @ self.member_KN.T + prior_K
+        m = ((w * a * self.y_N) @ self.member_KN.T + prior_K * mean_K) / normal
+        residual = self.y_N - (m @ self.member_KN) * a
+        log = log - 0.5 * (w * residual**2).sum(axis=1) - 0.5 * (prior_K * (m - mean_K) ** 2).sum(axis=1)
+        log = log + 0.5 * (np.log(prior_K) - np.log(normal)).sum(axis=1)
+        # What diverges has lost at least half of the drop.
+        cliff = np.flatnonzero(np.isfinite(self.seen.ceiling))
+        short = np.clip(0.5 - _rho(p, self.seen.ceiling[cliff], self.age_K[cliff]), 0.0, None)
+        log = log - 0.5 * ((short / 0.1) ** 2).sum(axis=1)
+        return log, self.seen.init + self.top * m
+
+
+def _rho(p: Floats, x: Floats, age: Floats) -> Floats:
+    left, b, log_s, right, c, log_t = p[:, :6].T[:, :, None]
+    too_low = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_s) * (x - left - b * age), -30, 30))
+    too_high = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_t) * (right + c * age - x), -30, 30))
+    return np.asarray(np.minimum(1.0, too_low + too_high))
+
+
+def quantiles(values: Floats, q: Sequence[float]) -> list[float]:
+    """Quantiles, as floats."""
+    return [float(v) for v in np.quantile(values, q)]

@@ -3,12 +3,15 @@
     Progress         the protocol
     ├── Silent       says nothing
     └── Terminal     lines on standard error, and a bar where that is a terminal
+
+A race is given one of these, or anything that has their methods.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -112,10 +115,8 @@ class Terminal:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif sys.stderr is not None:
-            try:
+            with suppress(OSError):  # nobody reads it (a closed pipe, a full disk): no reason to end a race
                 print(line, file=sys.stderr, flush=True)
-            except OSError:
-                pass  # nobody reads it (a closed pipe, a full disk): no reason to end a race
 
 
 def choose(progress: bool | Progress | None) -> Progress:

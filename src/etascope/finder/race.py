@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engines import Setting
 from ..records import Curve
-from .basin import Basin, Seen, fit
+from .basin import Basin, Seen, axis, fit
 from .ladder import Stage, climb, climb_on
 from .session import Session
 
@@ -22,8 +22,8 @@ __all__ = ["Range", "Sight", "race", "sight"]
 
 FIRST_LOOK = (-5.0, 1.0)  # log₁₀ of the first range; it grows by itself
 FARTHEST = (-10.0, 4.0)  # where growing ends
-LEAST_SPAN = 0.3  # decades to each side of the expected best that a rung covers at least
-MOST_SPAN = 1.0
+RISE = 0.1  # a rung covers where at most this part more of the drop is lost than at the best …
+LEAST_SPAN, MOST_SPAN = 0.25, 1.0  # … but at least and at most these decades to each side
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _scout(session: Session, stage: Stage, bounds: Range, most: int) -> None:
         low, high = low if bounds.lr_min is not None else min(low, bounds.high - 1), bounds.high
     wave = np.linspace(low, high, lanes).tolist()
     spacing, tried = (high - low) / (lanes - 1), set[float]()
-    while fresh := [lr for lr in map(_round, wave) if lr not in tried]:
+    while fresh := [lr for lr in dict.fromkeys(map(_round, wave)) if lr not in tried]:
         limit = (most // stage.steps if _lost(session) else stage.settings) - len(tried)
         if limit <= 0:
             return
@@ -137,18 +137,18 @@ def _wanted(session: Session, bounds: Range, spacing: float) -> list[float]:
 
 
 def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
-    """A rung's settings: evenly around the expected best of its horizon, as wide as is unsure, below the edge."""
-    mean, deviation = now.basin.at(stage.steps)
-    width = min(now.basin.mean(now.basin.left), now.basin.mean(now.basin.right))
-    span = min(max(1.5 * deviation, 0.45 * width, LEAST_SPAN), MOST_SPAN)
+    """A rung's settings: evenly over the basin that its horizon is expected to have, below the edge."""
+    x = axis(now.seen)
+    low, high = now.basin.span(x, RISE, stage.steps)
+    middle = float(now.basin.best(x, stage.steps).mean())
     if stage.settings == 1:
-        return [_round(mean)]
-    low, high = max(mean - span, bounds.low), min(mean + span, bounds.high)
+        return [_round(min(max(middle, bounds.low), bounds.high))]
+    low, high = min(low, middle - LEAST_SPAN), max(high, middle + LEAST_SPAN)
+    low, high = max(low, middle - MOST_SPAN, bounds.low), min(high, middle + MOST_SPAN, bounds.high)
     if now.diverges is not None:
         high = min(high, math.log10(now.diverges) - 0.02)
-    if high - low < LEAST_SPAN:
-        low, high = max(high - LEAST_SPAN, bounds.low), max(high, bounds.low)
-    return list(dict.fromkeys(_round(v) for v in np.linspace(low, high, stage.settings)))
+    low = max(min(low, high - 2 * LEAST_SPAN), bounds.low)
+    return list(dict.fromkeys(_round(v) for v in np.linspace(low, max(high, low), stage.settings)))
 
 
 def sight(session: Session) -> Sight | None:
@@ -175,7 +175,6 @@ def sight(session: Session) -> Sight | None:
         init=init,
         ceiling=ceiling,
         horizon=session.horizon,
-        decays=session.facts.decays,
     )
     if not (init[seen.rung] > seen.loss).any():
         return None

@@ -1,0 +1,31 @@
+"""One thread, fixed seeds, and the way to real data."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def etascope_data() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    folder = os.environ.get("ETASCOPE_DATA")
+    if not folder:
+        pytest.skip("needs real data: set ETASCOPE_DATA to the folder that holds it")
+    if not Path(folder).is_dir():
+        pytest.skip(f"needs real data: ETASCOPE_DATA is {folder!r}, which is no folder")
+    return Path(folder)

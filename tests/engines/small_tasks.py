@@ -1,0 +1,157 @@
+"""Small random tasks of every kind, and short ways to the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from etascope.engines.base import Setting, Tick, Trained
+from etascope.engines.lanes import Lanes
+from etascope.engines.loop import Loop
+from etascope.engines.prepared import Prepared
+from etascope.records import Curve
+from etascope.records import Engine as Ran
+from etascope.task import Task
+
+CPU = torch.device("cpu")
+WORDS, LENGTH, CLASSES = 11, 6, 3
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 6)
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.head = nn.Linear(8, WORDS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(self.embed(x))[0]).flatten(0, 1)
+
+
+class Transformer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 8)
+        self.layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, WORDS)
+        self.register_buffer("mask", torch.ones(LENGTH, LENGTH).triu(1).bool())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.embed(x), src_mask=self.mask)).flatten(0, 1)
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(20, 6, mode="mean")
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.bag(x))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, CLASSES))
+
+
+def convnet() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)),
+    )
+
+
+def dropnet() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, CLASSES))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "linear": mlp,
+    "conv-bn": convnet,
+    "lstm": Recurrent,
+    "transformer": Transformer,
+    "embedding-bag": Bag,
+    "dropout": dropnet,
+}
+KINDS = ["linear", "conv-bn", "lstm", "transformer", "embedding-bag"]  # those whose engines must agree
+
+
+def batches(
+    kind: str, n: int = 5, rows: int = 10, dtype: torch.dtype = torch.float32, seed: int = 1
+) -> list[Any]:
+    """n batches (x, y) for the model of that kind; the last one is smaller."""
+    g = torch.Generator().manual_seed(seed)
+    out = []
+    for i in range(n):
+        b = rows - 3 * (i == n - 1)
+        if kind in ("lstm", "transformer"):
+            text = torch.randint(WORDS, (b, LENGTH + 1), generator=g)
+            out.append((text[:, :-1], text[:, 1:].flatten()))
+        elif kind == "embedding-bag":
+            out.append((torch.randint(20, (b, 4), generator=g), torch.randint(CLASSES, (b,), generator=g)))
+        else:
+            x = torch.randn((b, 1, 8, 8) if kind == "conv-bn" else (b, 5), generator=g, dtype=torch.float64)
+            y = x.flatten(1)[:, :CLASSES].argmax(1)  # something to learn
+            out.append((x.to(dtype), y))
+    return out
+
+
+def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
+    x, y = batch
+    return F.cross_entropy(model(x), y)
+
+
+def small_task(kind: str = "linear", dtype: torch.dtype = torch.float32, **changes: Any) -> Task:
+    """A task of that kind; `changes` are arguments of Task."""
+    options = {
+        "model": lambda: MODELS[kind]().to(dtype),
+        "loss": cross_entropy,
+        "optimizer": partial(torch.optim.SGD, momentum=0.9),
+        "train": batches(kind, dtype=dtype),
+        "val": batches(kind, n=2, dtype=dtype, seed=2),
+        "horizon": 50,
+    }
+    return Task(**(options | changes))
+
+
+def engine(name: str, task: Task, chunk: int = 32) -> Loop | Lanes:
+    prepared = Prepared(task, CPU)
+    return (Lanes if name == "lanes" else Loop)(
+        prepared, Ran(name, chunk if name == "lanes" else 1, 1, "cpu")
+    )
+
+
+def lanes_of(lrs: Sequence[float], seed: int = 0) -> list[Setting]:
+    return [Setting(seed, lr) for lr in lrs]
+
+
+def train(
+    name: str,
+    task: Task,
+    lrs: Sequence[float],
+    steps: int,
+    seed: int = 0,
+    rung: int = 0,
+    tick: Tick = lambda n: None,
+) -> list[Curve]:
+    """One unit's curves, in the order of the lrs."""
+    done: Trained = engine(name, task).train(lanes_of(lrs, seed), steps, rung, tick)
+    return list(done.curves)
+
+
+def train_losses(curve: Curve) -> Tensor:
+    return torch.tensor([v for _, v in curve.train], dtype=torch.float64)
+
+
+def largest_gap(found: Sequence[Curve], truth: Sequence[Curve]) -> float:
+    """The largest relative difference of training losses, step by step."""
+    return max(
+        float(((a - b).abs() / b.abs()).max())
+        for a, b in ((train_losses(f), train_losses(t)) for f, t in zip(found, truth, strict=True))
+    )
