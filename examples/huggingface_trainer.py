@@ -46,9 +46,7 @@ def run(lr, steps, seed):
             vocab_size=vocab_size, n_positions=WINDOW, n_embd=64, n_layer=2, n_head=4, use_cache=False,
             bos_token_id=None, eos_token_id=None,
         )  # fmt: skip
-        trainer = Trainer(
-            model_init=lambda: GPT2LMHeadModel(config), args=args, train_dataset=train, eval_dataset=val
-        )
+        trainer = Trainer(model_init=lambda: GPT2LMHeadModel(config), args=args, train_dataset=train, eval_dataset=val)
         trainer.remove_callback(PrinterCallback)  # it would print the losses of each of many short trainings
         if steps:  # a run of 0 steps is asked for once: the loss at the start
             trainer.train()

@@ -88,9 +88,7 @@ def finding(**changes: Any) -> Finding:
 
 
 def unanswered() -> Unanswered:
-    return Unanswered(
-        **SHARED, rungs=(Rung(10, (curve(0.1, INF),)),), reason="everything diverges", budget=0.5
-    )
+    return Unanswered(**SHARED, rungs=(Rung(10, (curve(0.1, INF),)),), reason="everything diverges", budget=0.5)
 
 
 RECORDS: dict[str, Evidence] = {
@@ -183,9 +181,7 @@ class TestLoadErrors:
         with pytest.raises(RecordError, match=r"no finding\.json or sweep\.json"):
             load(tmp_path)
 
-    @pytest.mark.parametrize(
-        "content", [b"", b"{", b"\xff\xfe\x00", b'{"schema": "etascope.finding/1", "lr"']
-    )
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"schema": "etascope.finding/1", "lr"'])
     def test_not_json(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "finding.json").write_bytes(content)
         with pytest.raises(RecordError, match="damaged"):
@@ -226,9 +222,7 @@ class TestLoadErrors:
 
 
 class TestWriting:
-    def test_the_old_file_stays_when_the_disk_is_full(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_old_file_stays_when_the_disk_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "finding.json"
         write_atomically(path, "old")
 

@@ -44,9 +44,7 @@ def test_epochs_of_anything_with_a_length(train: Any) -> None:
     assert task(train=train, horizon="2ep").steps == 8
 
 
-@pytest.mark.parametrize(
-    "horizon", [0, -1, 1.5, 100.0, None, "3", "ep", "-3ep", "3epochs", "nanep", True, [3]]
-)
+@pytest.mark.parametrize("horizon", [0, -1, 1.5, 100.0, None, "3", "ep", "-3ep", "3epochs", "nanep", True, [3]])
 def test_no_horizon(horizon: Any) -> None:
     with pytest.raises(TaskError, match="no number of steps") as raised:
         task(horizon=horizon)

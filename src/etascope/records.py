@@ -339,7 +339,7 @@ class Sweep(Evidence):
         return max(0.02 * drop, deviation)
 
     def mean_loss(self, lr: float) -> float:
-        """Mean loss over seeds at `lr`, interpolated linearly in log lr; `inf` beyond the grid or beside a divergence."""
+        """Mean loss over seeds at `lr`, linear in log lr; `inf` beyond the grid or beside a divergence."""
         mean, x = self.losses.mean(axis=1), np.log(self.lrs)
         u = math.log(lr)
         if not x[0] - 1e-9 <= u <= x[-1] + 1e-9:
@@ -374,7 +374,7 @@ class Sweep(Evidence):
     @property
     def edge(self) -> float | None:
         """The smallest lr from which on every larger one diverges (for at least one seed); None if none does."""
-        bad = ~np.isfinite(self.losses).all(axis=1)
+        bad: NDArray[np.bool_] = np.logical_not(np.isfinite(self.losses).all(axis=1))
         if not bad[-1]:
             return None
         trains = np.flatnonzero(~bad)

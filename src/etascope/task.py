@@ -109,7 +109,9 @@ class Task:
 
     def _check_functions(self) -> None:
         if not isinstance(self.model, nn.Module) and not callable(self.model):
-            raise TaskError(f"model is a {type(self.model).__name__}.", "Give an nn.Module, or a function that makes one.")
+            raise TaskError(
+                f"model is a {type(self.model).__name__}.", "Give an nn.Module, or a function that makes one."
+            )
         if isinstance(self.loss, nn.Module) and type(self.loss).__module__.startswith("torch.nn"):
             name = type(self.loss).__name__
             raise TaskError(
@@ -131,7 +133,8 @@ class Task:
             )
         if not callable(opt):
             raise TaskError(
-                f"optimizer is a {type(opt).__name__}.", "Give a torch.optim class, or (params, lr) -> Optimizer."
+                f"optimizer is a {type(opt).__name__}.",
+                "Give a torch.optim class, or (params, lr) -> Optimizer.",
             )
         if isinstance(opt, functools.partial) and "lr" in opt.keywords:
             raise TaskError(
@@ -176,7 +179,8 @@ class Task:
 def _check_data(field: str, data: Any, one_of: str) -> None:
     if isinstance(data, Dataset):
         raise TaskError(
-            f"{field} is a dataset.", f"Wrap it: {field}=torch.utils.data.DataLoader(dataset, batch_size=..., shuffle=...)"
+            f"{field} is a dataset.",
+            f"Wrap it: {field}=torch.utils.data.DataLoader(dataset, batch_size=..., shuffle=...)",
         )
     if isinstance(data, Iterator):
         raise TaskError(

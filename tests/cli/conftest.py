@@ -62,9 +62,7 @@ def make_sweep():
 
 
 def make_unanswered():
-    return Unanswered(
-        **COMMON, rungs=(rung(),), reason="every learning rate diverges, down to 1e-9", budget=1.0
-    )
+    return Unanswered(**COMMON, rungs=(rung(),), reason="every learning rate diverges, down to 1e-9", budget=1.0)
 
 
 @pytest.fixture

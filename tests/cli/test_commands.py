@@ -96,9 +96,7 @@ def test_plan_writes_nothing(cli, fake, here):
 
 def test_no_answer(cli, fake, records, here):
     def act(task, **o):
-        raise errors.NoAnswer(
-            "every learning rate diverges.", "Look at the data.", record=records.unanswered()
-        )
+        raise errors.NoAnswer("every learning rate diverges.", "Look at the data.", record=records.unanswered())
 
     fake(act)
     got = cli("find", "digits", "--out", "o")

@@ -10,9 +10,7 @@ from etascope.errors import OptionError, TaskError
 from etascope.task import Task
 
 HEAD = "import torch\nfrom etascope.task import Task\n"
-MAKE = (
-    "Task(model=torch.nn.Linear(1, 1), optimizer=torch.optim.SGD, train=[torch.ones(1, 1)], horizon=3{more})"
-)
+MAKE = "Task(model=torch.nn.Linear(1, 1), optimizer=torch.optim.SGD, train=[torch.ones(1, 1)], horizon=3{more})"
 TASK = MAKE.format(more="")
 
 

@@ -82,9 +82,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 KINDS = ["linear", "conv-bn", "lstm", "transformer", "embedding-bag"]  # those whose engines must agree
 
 
-def batches(
-    kind: str, n: int = 5, rows: int = 10, dtype: torch.dtype = torch.float32, seed: int = 1
-) -> list[Any]:
+def batches(kind: str, n: int = 5, rows: int = 10, dtype: torch.dtype = torch.float32, seed: int = 1) -> list[Any]:
     """n batches (x, y) for the model of that kind; the last one is smaller."""
     g = torch.Generator().manual_seed(seed)
     out = []
@@ -122,9 +120,7 @@ def small_task(kind: str = "linear", dtype: torch.dtype = torch.float32, **chang
 
 def engine(name: str, task: Task, chunk: int = 32) -> Loop | Lanes:
     prepared = Prepared(task, CPU)
-    return (Lanes if name == "lanes" else Loop)(
-        prepared, Ran(name, chunk if name == "lanes" else 1, 1, "cpu")
-    )
+    return (Lanes if name == "lanes" else Loop)(prepared, Ran(name, chunk if name == "lanes" else 1, 1, "cpu"))
 
 
 def lanes_of(lrs: Sequence[float], seed: int = 0) -> list[Setting]:

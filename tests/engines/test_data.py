@@ -98,9 +98,7 @@ def flat(batches: list[Any]) -> list[float]:
 
 LOADERS = {
     "shuffle": lambda: DataLoader(Numbers(), batch_size=6, shuffle=True),
-    "generator": lambda: DataLoader(
-        Numbers(), batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(1)
-    ),
+    "generator": lambda: DataLoader(Numbers(), batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(1)),
     "sampler": lambda: DataLoader(Numbers(), batch_size=6, sampler=RandomSampler(range(N), replacement=True)),
     "own sampler": lambda: DataLoader(Numbers(), batch_size=6, sampler=OwnRandomness()),
     "batch_sampler": lambda: DataLoader(

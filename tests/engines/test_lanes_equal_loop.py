@@ -299,9 +299,7 @@ def square(model: nn.Module, batch: Any) -> Tensor:
 @pytest.mark.parametrize("steps", [12, 40])
 def test_a_diverging_lane_touches_no_other(at: int, steps: int) -> None:
     lrs = [0.01 + 0.001 * k for k in range(LANES)]
-    task = small_task(
-        "conv-bn", loss=square, model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
-    )
+    task = small_task("conv-bn", loss=square, model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES)))
     harmless = train("lanes", task, lrs, steps)
     wild_lrs = [*lrs[:at], 1e4, *lrs[at + 1 :]]
     wild, truth = (train(name, task, wild_lrs, steps) for name in ("lanes", "loop"))
@@ -317,9 +315,7 @@ def test_a_diverging_lane_touches_no_other(at: int, steps: int) -> None:
 
 def test_batchnorm_statistics_of_a_diverging_lane_touch_no_other() -> None:
     lrs = [0.01, 0.02, 0.03, 0.04]
-    task = small_task(
-        "conv-bn", optimizer=SGD, loss=lambda m, b: square(m, b) / (m[8].weight.abs().sum() < 1e3)
-    )
+    task = small_task("conv-bn", optimizer=SGD, loss=lambda m, b: square(m, b) / (m[8].weight.abs().sum() < 1e3))
     a, b = train("lanes", task, lrs, 40), train("lanes", task, [*lrs[:3], 1e6], 40)
     assert b[3].diverged_at is not None
     assert a[:3] == b[:3]

@@ -44,13 +44,9 @@ def weighted(generator: torch.Generator | None) -> WeightedRandomSampler:
 
 
 LOADERS: dict[str, Callable[[], DataLoader[Any]]] = {
-    "generator": lambda: DataLoader(
-        dataset(), batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(7)
-    ),
+    "generator": lambda: DataLoader(dataset(), batch_size=6, shuffle=True, generator=torch.Generator().manual_seed(7)),
     "no generator": lambda: DataLoader(dataset(), batch_size=6, shuffle=True),
-    "weighted": lambda: DataLoader(
-        dataset(), batch_size=6, sampler=weighted(torch.Generator().manual_seed(7))
-    ),
+    "weighted": lambda: DataLoader(dataset(), batch_size=6, sampler=weighted(torch.Generator().manual_seed(7))),
     "weighted without": lambda: DataLoader(dataset(), batch_size=6, sampler=weighted(None)),
     "own sampler": lambda: DataLoader(dataset(), batch_size=6, sampler=Shuffled(24)),
 }

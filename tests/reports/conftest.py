@@ -32,11 +32,7 @@ def curve(lr, seed, steps, points=60, val=True, train=True, judge=float):
     if not math.isfinite(end):
         blown = max(3, int(steps * 0.02 * (EDGE / lr) ** 0.4 * 8))
         at = at[at < blown] if (at < blown).sum() > 2 else np.arange(1, min(blown, 12))
-        losses = (
-            INIT
-            * np.exp(np.linspace(0, 5, len(at)) ** 1.3 * 0.6)
-            * np.exp(0.1 * rng.standard_normal(len(at)))
-        )
+        losses = INIT * np.exp(np.linspace(0, 5, len(at)) ** 1.3 * 0.6) * np.exp(0.1 * rng.standard_normal(len(at)))
         line = [*zip(at.tolist(), losses.tolist(), strict=True), (int(at[-1]) + 1, math.inf)]
         kept = tuple(line)
         vals = ((0, judge(INIT)), (int(at[-1]), judge(float(losses[-1]))))
@@ -62,9 +58,7 @@ def curve(lr, seed, steps, points=60, val=True, train=True, judge=float):
 
 def common(**changes):
     t = np.unique(np.linspace(0, HORIZON, 101).astype(int))
-    shape = [
-        (int(s), float(min((s + 1) / 101, 0.5 * (1 + math.cos(math.pi * max(0, s - 100) / 1900))))) for s in t
-    ]
+    shape = [(int(s), float(min((s + 1) / 101, 0.5 * (1 + math.cos(math.pi * max(0, s - 100) / 1900))))) for s in t]
     return {
         "task": "digits",
         "horizon": HORIZON,
@@ -98,9 +92,7 @@ def common(**changes):
     } | changes
 
 
-def race(
-    rungs=((63, 16, 1e-5, 10.0), (250, 7, 1e-3, 0.15), (1000, 3, 4e-3, 3e-2), (2000, 1, 1e-2, 1e-2)), **how
-):
+def race(rungs=((63, 16, 1e-5, 10.0), (250, 7, 1e-3, 0.15), (1000, 3, 4e-3, 3e-2), (2000, 1, 1e-2, 1e-2)), **how):
     return tuple(
         Rung(steps, tuple(curve(float(lr), 0, steps, **how) for lr in np.geomspace(lo, hi, count)))
         for steps, count, lo, hi in rungs
@@ -173,9 +165,7 @@ def odd_records():
         "mine low": (f := make_finding()).__class__(**(vars(f) | {"mine": f.judge(1e-3)})),
         "mine diverges": f.__class__(**(vars(f) | {"mine": f.judge(3.0)})),
         "mine off the map": f.__class__(**(vars(f) | {"mine": f.judge(1e-9)})),
-        "no edge": make_finding(
-            race(((63, 12, 1e-5, 0.1), (250, 5, 1e-3, 0.1), (1000, 3, 4e-3, 3e-2))), edge=None
-        ),
+        "no edge": make_finding(race(((63, 12, 1e-5, 0.1), (250, 5, 1e-3, 0.1), (1000, 3, 4e-3, 3e-2))), edge=None),
         "no val": make_finding(race(val=False)),
         "no curves": make_finding(
             race(val=False, train=False),
@@ -233,9 +223,7 @@ def odd_records():
                 ),
             )
         ),
-        "all equal": make_finding(
-            (Rung(9, tuple(Curve(v, 0, 9, 1.0, None, 9) for v in (1e-3, 1e-2))),), init_loss=1.0
-        ),
+        "all equal": make_finding((Rung(9, tuple(Curve(v, 0, 9, 1.0, None, 9) for v in (1e-3, 1e-2))),), init_loss=1.0),
         "sweep": make_sweep(),
         "sweep of one": make_sweep(1, (0,), 1e-2, 1e-2),
         "sweep without edge": make_sweep(7, (0, 1), 1e-4, 1e-1),
@@ -253,9 +241,7 @@ def odd_records():
             ),
             reason="the loss is flat within its noise.",
         ),
-        "unanswered at once": make_unanswered(
-            (), reason="the loss is not finite at the start", init_loss=None
-        ),
+        "unanswered at once": make_unanswered((), reason="the loss is not finite at the start", init_loss=None),
     }
 
 

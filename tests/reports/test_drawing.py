@@ -22,9 +22,7 @@ def test_huge_losses_do_not_flatten_the_picture():
     assert loss_scale([0.2, 2.0, 50.0], 0, 100, cap=2.3).hi < 2.5
 
 
-@pytest.mark.parametrize(
-    "values", [[], [1.0], [0.0, 0.0], [math.nan], [-5.0, -5.0], [1e-12, 1e12], [3.0, 3.0 + 1e-12]]
-)
+@pytest.mark.parametrize("values", [[], [1.0], [0.0, 0.0], [math.nan], [-5.0, -5.0], [1e-12, 1e12], [3.0, 3.0 + 1e-12]])
 def test_a_scale_for_anything(values):
     scale = loss_scale(values, 100, 0)
     assert scale.lo < scale.hi
@@ -71,9 +69,7 @@ class Boxes:
     """The boxes of a canvas's texts, measured again from what was written."""
 
     def __init__(self, canvas: Canvas):
-        pattern = (
-            r'<text x="([-\d.]+)" y="([-\d.]+)" font-size="([\d.]+)"(?: text-anchor="(\w+)")?[^>]*>([^<]*)<'
-        )
+        pattern = r'<text x="([-\d.]+)" y="([-\d.]+)" font-size="([\d.]+)"(?: text-anchor="(\w+)")?[^>]*>([^<]*)<'
         found = re.findall(pattern, "".join(canvas.parts))
         self.texts = [(*_box((float(x), float(y)), t, a or "start", float(s)), t) for x, y, s, a, t in found]
 

@@ -29,9 +29,7 @@ def test_the_facts_of_a_sweep_are_its_own_zone_and_edge(make):
 def test_one_diverged_seed_makes_the_mean_of_an_lr_infinite(make):
     sweep = make.sweep(5, (0, 1))
     rung = sweep.rungs[0]
-    worse = tuple(
-        vars(c) | {"loss": math.inf} if c.seed == 1 and c.lr == rung.lrs[0] else vars(c) for c in rung.curves
-    )
+    worse = tuple(vars(c) | {"loss": math.inf} if c.seed == 1 and c.lr == rung.lrs[0] else vars(c) for c in rung.curves)
     curve, record = type(rung.curves[0]), type(sweep)
     changed = record(**(vars(sweep) | {"rungs": (type(rung)(rung.steps, tuple(curve(**c) for c in worse)),)}))
     facts = facts_of(changed)

@@ -14,17 +14,13 @@ def test_the_answer_is_five_lines(make):
     assert lines[1] == "As good: 5.4e-3 to 2.3e-2. It diverges from 0.19."
     assert lines[2].startswith("validation loss  1e-5 █") and lines[2].endswith("× 10")
     assert "[" in lines[2] and "]" in lines[2]
-    assert lines[3].startswith(
-        "90% sure that the best lr is in 7.2e-3 to 1.6e-2. Cost: 0.97 complete runs, 41 s"
-    )
+    assert lines[3].startswith("90% sure that the best lr is in 7.2e-3 to 1.6e-2. Cost: 0.97 complete runs, 41 s")
     assert lines[4] == "optimizer = torch.optim.AdamW(model.parameters(), lr=1.1e-2, weight_decay=0.1)"
     assert len(lines) == 5
 
 
 def test_the_users_own_lr_and_the_notes_follow(odd):
-    assert (
-        reports.answer(odd["mine low"]).splitlines()[5].startswith("Yours, 1e-3: too low by a factor of 11")
-    )
+    assert reports.answer(odd["mine low"]).splitlines()[5].startswith("Yours, 1e-3: too low by a factor of 11")
     assert reports.answer(odd["mine diverges"]).splitlines()[5] == "Yours, 3: diverges, the edge is at 0.19."
     interrupted = reports.answer(odd["interrupted"])
     assert "interrupted before the race was over" in interrupted

@@ -154,17 +154,13 @@ def test_what_is_read_is_as_small_as_can_be() -> None:
     assert update.lr_scale.tolist() == [[1, 1, 2, 2, 2]]
     assert update.rule.weight_decay.tolist() == [[0, 0, 0.5, 0.5, 0.5]]
 
-    by_lane = read(
-        [one(Adam, [a], lr=lr, weight_decay=lr, betas=(0.9, 1 - lr)) for lr in (0.1, 0.2)], [0.1, 0.2]
-    )
+    by_lane = read([one(Adam, [a], lr=lr, weight_decay=lr, betas=(0.9, 1 - lr)) for lr in (0.1, 0.2)], [0.1, 0.2])
     assert isinstance(by_lane.rule, rules.Adam) and by_lane.lr_scale == 1.0
     assert by_lane.rule.weight_decay.tolist() == [[0.1], [0.2]]  # type: ignore[union-attr]
     assert by_lane.rule.betas[0] == 0.9 and by_lane.rule.betas[1].shape == (2, 1)  # type: ignore[union-attr]
 
     lrs = [0.1 * 1.37**lane for lane in range(20)]
-    assert read(
-        [one(SGD, [{"params": [a], "lr": 0.1 * lr}], lr=lr) for lr in lrs], lrs
-    ).lr_scale == pytest.approx(0.1)
+    assert read([one(SGD, [{"params": [a], "lr": 0.1 * lr}], lr=lr) for lr in lrs], lrs).lr_scale == pytest.approx(0.1)
 
 
 def test_adam_and_adamw_are_told_apart_by_what_they_do() -> None:

@@ -123,9 +123,7 @@ def test_equality_and_normal_forms() -> None:
     assert warmup("5 %") == warmup("5%") and warmup(np.int64(5)) == warmup(5)
     assert 2 * cosine() * 3 == cosine() * 6 and 2 * cosine() * 0.5 == cosine()
     assert len({cosine(), linear(), cosine(), cosine(5)}) == 3
-    assert (
-        repr(warmup(500) >> constant(3000) >> linear(1000)) == "warmup(500) >> constant(3000) >> linear(1000)"
-    )
+    assert repr(warmup(500) >> constant(3000) >> linear(1000)) == "warmup(500) >> constant(3000) >> linear(1000)"
     assert repr((warmup("5%") >> cosine()) * 0.5) == "0.5 * (warmup('5%') >> cosine())"
     assert repr(cosine(to=0.1).bind(10).rescale(4)) == "cosine(to=0.1).bind(10).rescale(4)"
 

@@ -193,8 +193,7 @@ def _say_error(job: Job, error: BaseException, *, keep: bool = True) -> NoReturn
         )
     elif isinstance(error, MemoryError):
         complain(
-            "Error: the memory is full.\n"
-            "Try --engine loop, which trains one setting at a time, or smaller batches."
+            "Error: the memory is full.\nTry --engine loop, which trains one setting at a time, or smaller batches."
         )
     else:
         complain(

@@ -78,9 +78,7 @@ def _built_in(text: str, horizon: int | None) -> Target:
     return Target(text, task, horizon)
 
 
-def _pick(
-    module: ModuleType, shown: str, stem: str, name: str | None, text: str, horizon: int | None
-) -> Target:
+def _pick(module: ModuleType, shown: str, stem: str, name: str | None, text: str, horizon: int | None) -> Target:
     """The task or training function that a module holds."""
     own = {k: v for k, v in vars(module).items() if not k.startswith("_")}
     if name is None:
@@ -130,11 +128,7 @@ def _instead(module: ModuleType, own: dict[str, Any], base: str) -> str:
         k: v
         for k, v in own.items()
         if _is_task(v)
-        or (
-            inspect.isfunction(v)
-            and v.__module__ == module.__name__
-            and "lr" in inspect.signature(v).parameters
-        )
+        or (inspect.isfunction(v) and v.__module__ == module.__name__ and "lr" in inspect.signature(v).parameters)
     }
     near = difflib.get_close_matches("task", looks, n=1, cutoff=0) or list(looks)[:1]
     if near:

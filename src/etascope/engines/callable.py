@@ -44,7 +44,8 @@ class TrainingFunction:
             inspect.signature(run).bind(1e-3, 1, 0)
         except TypeError as error:
             raise TaskError(
-                f"run cannot be called as run(lr, steps, seed): {error}.", "Define it as run(lr, steps, seed)."
+                f"run cannot be called as run(lr, steps, seed): {error}.",
+                "Define it as run(lr, steps, seed).",
             ) from error
         except ValueError:  # a builtin without a signature
             pass

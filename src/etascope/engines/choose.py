@@ -54,7 +54,8 @@ def as_device(device: str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "Give 'auto' or 'cpu', or a device at hand."
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}",
+            "Give 'auto' or 'cpu', or a device at hand.",
         ) from error
 
 
@@ -117,7 +118,11 @@ def _try(prepared: Prepared, engines: Sequence[str], seed: int, allowed: float) 
         for name in engines:
             for lanes, steps in ((8, 3), (4, 2)) if name == "lanes" else ((1, 3),):
                 if spent + lanes * steps <= allowed:
-                    seconds = _time_lanes(prepared, seed, lanes, steps) if name == "lanes" else _time_loop(prepared, seed, steps)
+                    seconds = (
+                        _time_lanes(prepared, seed, lanes, steps)
+                        if name == "lanes"
+                        else _time_loop(prepared, seed, steps)
+                    )
                     trials.append(_Trial(name, threads, seconds / lanes))
                     spent += lanes * steps
                     break
@@ -160,7 +165,7 @@ def _time_loop(prepared: Prepared, seed: int, steps: int) -> float:
         for batch in step:
             with prepared.autocast():
                 loss = built.objective(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             loss.item()
         built.optimizer.step()
         times.append(_now(prepared) - start)

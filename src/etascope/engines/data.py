@@ -46,7 +46,12 @@ def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def tensors(batch: Any) -> list[Tensor]:
     """All tensors of a batch, in order."""
     found: list[Tensor] = []
-    map_tensors(batch, lambda t: (found.append(t), t)[1])
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(batch, keep)
     return found
 
 

@@ -66,7 +66,7 @@ def _spaced(n: int, wanted: float) -> tuple[int, ...]:
 
 
 def final_loss(steps: int, judging: Judging | None, train: Sequence[float], val: Sequence[Point]) -> float:
-    """The final loss of a run that never became non-finite: by `judging`, or the mean training loss of the last tenth."""
+    """The final loss of a run that stayed finite: by `judging`, or the mean training loss of the last tenth."""
     if judging is None:
         tail = train[-max(1, math.ceil(steps / 10)) :]
         return math.fsum(tail) / len(tail)

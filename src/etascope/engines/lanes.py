@@ -211,7 +211,8 @@ class Stack:
             # torch's fused LSTM has no batching rule of its own; under a gradient it is taken apart into ones that do
             self._loss = lambda params, buffers: self._gradient(params, buffers)[1]
             with torch.enable_grad():
-                return self._loss(self.views, self.buffers)
+                losses: Tensor = self._loss(self.views, self.buffers)
+            return losses
 
     def lane(self, k: int) -> Objective:
         """One lane's model as an ordinary module, sharing nothing with the stack."""
@@ -236,7 +237,7 @@ class Stack:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's warning that an operation is batched by a loop: that is slower, not wrong, and `auto` measures."""
+    """Without torch's warning that an operation is batched by a loop: slower, not wrong, and `auto` measures."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         yield
@@ -254,7 +255,7 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     before = dict(built.objective.named_buffers())
     batch = next(prepared.stream(seed, -1).batches())
     seed_all("check", seed)
-    built.objective(map_tensors(batch, torch.clone)).backward()  # type: ignore[no-untyped-call]
+    built.objective(map_tensors(batch, torch.clone)).backward()
     for name, buffer in built.objective.named_buffers():
         if buffer is not before.get(name):
             return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"

@@ -46,7 +46,7 @@ class Loop:
         init = p.init_loss(setting.seed, judging)
         built = p.build(setting.seed, setting.lr)
         optimized = [q for group in built.optimizer.param_groups for q in group["params"]]
-        scaler = torch.amp.GradScaler(p.device.type, enabled=task.precision == "fp16")  # type: ignore[attr-defined]
+        scaler = torch.amp.GradScaler(p.device.type, enabled=task.precision == "fp16")
         lrs = setting.lr * p.schedule.rescale(steps).multipliers()
         evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
         evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)

@@ -31,7 +31,7 @@ __all__ = ["Objective", "Prepared", "user_code"]
 
 
 class Objective(nn.Module):
-    """Model and loss as one module, so that `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
+    """Model and loss as one module: so `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
 
     def __init__(self, model: nn.Module, loss: Any) -> None:
         super().__init__()
@@ -41,9 +41,11 @@ class Objective(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """The loss of one batch."""
         loss = self._loss[0](self.model, batch)
-        if not isinstance(loss, Tensor) or loss.dim() and loss.numel() != 1:
+        if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
-            raise TaskError(f"the loss returned {got}, not a scalar tensor.", "Return one number a batch, as loss.mean().")
+            raise TaskError(
+                f"the loss returned {got}, not a scalar tensor.", "Return one number a batch, as loss.mean()."
+            )
         return loss.reshape(())
 
 
@@ -127,7 +129,7 @@ class Prepared:
     def optimizer(self, model: nn.Module, lr: float) -> tuple[torch.optim.Optimizer, tuple[float, ...]]:
         """The user's optimizer over the model at peak `lr`, and its groups' ratios to that lr."""
         with user_code("params"):
-            chosen = list((self.task.params or _all_trainable)(model))
+            chosen: list[Any] = list((self.task.params or _all_trainable)(model))
         groups: list[dict[str, Any]] = [dict(g) for g in chosen] if chosen and isinstance(chosen[0], Mapping) else []
         for i, group in enumerate(groups):
             if "lr" in group:
@@ -138,11 +140,15 @@ class Prepared:
             group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
             group["lr"] = lr * group.get("lr_scale", 1.0)
         if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
-            raise TaskError("there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad.")
+            raise TaskError(
+                "there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad."
+            )
         with user_code("optimizer"):
             optimizer = self.task.optimizer(groups or chosen, lr)
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TaskError(f"optimizer(params, lr) returned a {type(optimizer).__name__}.", "Return a torch optimizer.")
+            raise TaskError(
+                f"optimizer(params, lr) returned a {type(optimizer).__name__}.", "Return a torch optimizer."
+            )
         closure = inspect.signature(type(optimizer).step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
             raise TaskError(
@@ -177,7 +183,10 @@ class Prepared:
             source = rebuild(val, derive("validation")) if isinstance(val, DataLoader) else val
             batches = [map_tensors(b, lambda t: t.to(self.device)) for b in source]
         if not batches:
-            raise TaskError("val is empty: it has no batches.", "Check how the validation data is loaded, or give val=None.")
+            raise TaskError(
+                "val is empty: it has no batches.",
+                "Check how the validation data is loaded, or give val=None.",
+            )
         return batches
 
     @cached_property
@@ -242,7 +251,8 @@ class Prepared:
             batch = next(self.stream(0, -1).batches())
         if not tensors(batch):
             raise TaskError(
-                f"a training batch holds no tensor: it is a {type(batch).__name__}.", "Check the dataset and collate_fn."
+                f"a training batch holds no tensor: it is a {type(batch).__name__}.",
+                "Check the dataset and collate_fn.",
             )
         with _spared(self.task.model):
             seed_all("check", seed)
@@ -270,7 +280,7 @@ class Prepared:
                 "and without torch.no_grad() or .item().",
             )
         with user_code("loss, in its gradient,"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         params = [p for group in built.optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in params):
             raise TaskError(
@@ -298,7 +308,9 @@ class Prepared:
         options = _options(task, optimizer)
         inside = ", ".join(["params" if task.params else "model.parameters()", "lr={lr}", *options])
         module = "torch.optim" if type(optimizer).__module__.startswith("torch.") else type(optimizer).__module__
-        notes = ["state that a dataset keeps is the user's, and not reset between runs"] if _keeps_state(task.train) else []
+        notes = (
+            ["state that a dataset keeps is the user's, and not reset between runs"] if _keeps_state(task.train) else []
+        )
         return Facts(
             init_loss=self.init_loss(seed, judging),
             goal=task.goal,
@@ -319,7 +331,8 @@ class Prepared:
             return "mean training loss of the last tenth of the steps (there is no validation data)"
         if len(judging.final) == 1:
             return f"{what} after the last step"
-        return f"mean of {what} at {len(judging.final)} points in the last tenth of the steps (the schedule does not decay)"
+        points = len(judging.final)
+        return f"mean of {what} at {points} points in the last tenth of the steps (the schedule does not decay)"
 
     def _validated(self, judging: Judging | None) -> str:
         if judging is None or self.task.evaluate is not None:
@@ -376,5 +389,3 @@ def _options(task: Task, optimizer: torch.optim.Optimizer) -> list[str]:
 
 def _keeps_state(train: Any) -> bool:
     return isinstance(train, DataLoader) and not isinstance(train.dataset, torch.utils.data.TensorDataset)
-
-

@@ -76,8 +76,8 @@ def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] |
     reference = max(c.loss for c in alive) if init is None else init
     if sight is None or reference - best <= 1e-4 * max(abs(reference), 1e-12):
         return (
-            f"the loss is flat: from {low:.2g} to {high:.2g} no learning rate lowers it from {reference:.4g} by more than "
-            "noise.",
+            f"the loss is flat: from {low:.2g} to {high:.2g} no learning rate lowers it from {reference:.4g} "
+            "by more than noise.",
             "Check that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
         )
     return None
@@ -119,7 +119,8 @@ def _floor(sight: Sight) -> float:
     rungs_to_come = math.log(sight.seen.horizon / steps[-1]) / math.log(steps[-1] / steps[-2])
     fall = max(float(floor[-2] - floor[-1]), 0.0)
     to_come = fall * DAMPING * (1 - DAMPING**rungs_to_come) / (1 - DAMPING)
-    return max(float(floor[-1]) - to_come, float(floor[-1]) - 0.5 * abs(init - float(floor[-1])))
+    lowest = float(floor[-1])
+    return float(max(lowest - to_come, lowest - 0.5 * abs(init - lowest)))
 
 
 def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float | None) -> Predicted:

@@ -169,9 +169,7 @@ class _Model:
         n = 4000
         draws = np.empty((n, 7))
         age = self.age_N.max()
-        for column, (mean, deviation) in enumerate(
-            (LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE), start=0
-        ):
+        for column, (mean, deviation) in enumerate((LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE), start=0):
             draws[:, (1, 2, 4, 5, 6)[column]] = rng.normal(mean, deviation, n)
         draws[:, 0] = self.around - rng.uniform(0.2, 2.5, n) - draws[:, 1] * age
         draws[:, 3] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 4] * age

@@ -12,7 +12,11 @@ __all__ = ["Ladder", "Stage", "climb", "climb_on", "seconds_of"]
 
 SCOUT_SHARE = 0.14
 SCOUT_LANES = 12
-SHARES = ((0.17, 5), (0.31, 4), (0.52, 3))  # of what scouting leaves: (share, settings), growing about 2.4-fold
+SHARES = (
+    (0.17, 5),
+    (0.31, 4),
+    (0.52, 3),
+)  # of what scouting leaves: (share, settings), growing about 2.4-fold
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def seconds_of(budget: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)\s*", budget)
     if not parts or "".join(f"{n}{u}" for n, u in parts) != re.sub(r"\s", "", budget):
         raise OptionError(
-            f"budget {budget!r} is neither a number of complete runs nor a time.", 'Give 1.0, 0.25, "10min", "90s", "1h".'
+            f"budget {budget!r} is neither a number of complete runs nor a time.",
+            'Give 1.0, 0.25, "10min", "90s", "1h".',
         )
     return math.fsum(float(n) * {"h": 3600, "min": 60, "m": 60, "s": 1}[u] for n, u in parts)

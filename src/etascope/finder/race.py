@@ -7,13 +7,12 @@ compares different phases of the schedule. Rungs have seeds of their own, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..engines import Setting
-from ..records import Curve
 from .basin import Basin, Seen, axis, fit
 from .ladder import Stage, climb, climb_on
 from .session import Session

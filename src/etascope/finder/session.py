@@ -34,7 +34,14 @@ class Session:
     """
 
     def __init__(
-        self, engine: Engine, name: str, horizon: int, seed: int, journal: Journal, progress: Progress, spent: int
+        self,
+        engine: Engine,
+        name: str,
+        horizon: int,
+        seed: int,
+        journal: Journal,
+        progress: Progress,
+        spent: int,
     ) -> None:
         self.engine, self.name, self.horizon, self.seed = engine, name, horizon, seed
         self.journal, self.progress = journal, progress

@@ -162,7 +162,8 @@ def sweep(
     told = pick(progress)
     with undisturbed(), _stopped(told):
         session, _ = _open(
-            "sweep", task, horizon, float(len(grid) * len(seeds)), min(seeds), engine, device, init_loss, out, told, name,
+            "sweep", task, horizon, float(len(grid) * len(seeds)), min(seeds), engine, device, init_loss, out, told,
+            name,
             {"lrs": grid, "seeds": sorted(seeds)},
         )  # fmt: skip
         told.start(len(grid) * len(seeds) * session.horizon)
@@ -307,7 +308,9 @@ def _function_horizon(run: Any, horizon: int | None, engine: str) -> int:
             "Give etascope.Task(...), or a function run(lr, steps, seed) with horizon=...",
         )
     if horizon is None:
-        raise OptionError("a training function needs a horizon.", "Give horizon=... (--horizon): steps of a complete run.")
+        raise OptionError(
+            "a training function needs a horizon.", "Give horizon=... (--horizon): steps of a complete run."
+        )
     if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon <= 0:
         raise OptionError(f"horizon is {horizon!r}.", "Give the steps of a complete run, 1 or more.")
     if engine != "auto":
@@ -350,7 +353,10 @@ def _blame_data(session: Session, task: Subject) -> None:
         return
     fault = prepared.find_nan(session.seed, 0, session.rungs[0].steps)
     if fault is not None:
-        raise TaskError(f"every setting became non-finite at the same step, and the data is why: {fault}.", "Clean the data.")
+        raise TaskError(
+            f"every setting became non-finite at the same step, and the data is why: {fault}.",
+            "Clean the data.",
+        )
 
 
 @contextmanager

@@ -90,9 +90,7 @@ def rung_panels(facts: Facts, index: int) -> Panels:
     limit = max(8, min(80, _POINTS // (2 * max(facts.settings, 1))))
     flip = facts.maximised and any(c.val for c in curves)
     train = [] if flip else [v for c in curves for _, v in c.train]
-    y = _scale(
-        [facts.shown(v) for c in curves for _, v in c.val] + train, 84, 26, None if flip else facts.init
-    )
+    y = _scale([facts.shown(v) for c in curves for _, v in c.val] + train, 84, 26, None if flip else facts.init)
     lowest = facts.rungs[index].lowest
     out: Panels = []
     for lr in rung.lrs:
@@ -121,9 +119,7 @@ def rung_panels(facts: Facts, index: int) -> Panels:
     return out
 
 
-def _blow_up(
-    c: Canvas, curve: Curve, x: Scale, ends: tuple[float, float], down: bool, radius: float = 4.5
-) -> None:
+def _blow_up(c: Canvas, curve: Curve, x: Scale, ends: tuple[float, float], down: bool, radius: float = 4.5) -> None:
     """A cross where the loss stopped being a number."""
     if curve.diverged_at is not None:
         y = ends[1] - radius - 2 if down else ends[0] + radius + 2
@@ -131,9 +127,7 @@ def _blow_up(
         c.cross((at, y), radius, "cross", f"not finite from step {curve.diverged_at:,}")
 
 
-def _scale(
-    values: Sequence[float], bottom: float, top: float, init: float | None, air: float = 0.25
-) -> Scale:
+def _scale(values: Sequence[float], bottom: float, top: float, init: float | None, air: float = 0.25) -> Scale:
     known = [v for v in values if math.isfinite(v)]
     cap = None
     if init is not None and known:

@@ -91,18 +91,12 @@ def _sentence(facts: Facts, fate: Fate, curve: Curve) -> str:
     peer = _peer(facts, curve)
     if fate == "just right":
         falls = "rises" if facts.maximised else "falls"
-        rest = (
-            ", the best of its rung"
-            if peer is None
-            else f" ({n.lr(peer[0])}: {n.loss(facts.shown(peer[1]))})"
-        )
+        rest = ", the best of its rung" if peer is None else f" ({n.lr(peer[0])}: {n.loss(facts.shown(peer[1]))})"
         return f"The {facts.measure} {falls} to {value} in {after}{rest}."
     slow = "It learns, but too slowly" if fate == "too small" else "Its steps are too large to settle"
     if peer is None:
         whole = n.steps(facts.record.horizon)
-        return (
-            f"In {after} it still does best ({value}), but over all {whole} it is predicted to fall behind."
-        )
+        return f"In {after} it still does best ({value}), but over all {whole} it is predicted to fall behind."
     best = f"{n.lr(peer[0])} reaches {n.loss(facts.shown(peer[1]))}"
     return f"{slow}: {value} after {after}, where {best}."
 
@@ -126,9 +120,7 @@ def _blown(curve: Curve) -> str:
 
 
 def _no_edge(facts: Facts) -> str:
-    return (
-        "Nothing was trained." if facts.tried is None else f"Nothing diverged up to {n.lr(facts.tried[1])}."
-    )
+    return "Nothing was trained." if facts.tried is None else f"Nothing diverged up to {n.lr(facts.tried[1])}."
 
 
 def _no_large(facts: Facts) -> str:

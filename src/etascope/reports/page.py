@@ -113,9 +113,7 @@ def _body(facts: Facts) -> dict[str, Any]:
         ],
         "rungs": rungs,
         "left_out": left_out,
-        "schedule": {"wide": wide.svg(css="wide"), "narrow": narrow.svg(css="narrow")}
-        if wide and narrow
-        else None,
+        "schedule": {"wide": wide.svg(css="wide"), "narrow": narrow.svg(css="narrow")} if wide and narrow else None,
         "rows": rows[:_ROWS],
         "more_rows": max(0, len(rows) - _ROWS),
         "known_drop": any(row["drop"] for row in rows),
@@ -157,9 +155,7 @@ def _rungs(facts: Facts) -> tuple[list[dict[str, Any]], int]:
         if rung.diverged:
             said += f", {rung.diverged} diverged"
         open_ = facts.settings <= 60 or not out
-        out.append(
-            {"open": open_, "steps": n.steps(rung.steps), "said": said, "panels": [svg for _, svg in panels]}
-        )
+        out.append({"open": open_, "steps": n.steps(rung.steps), "said": said, "panels": [svg for _, svg in panels]})
     return out, left_out
 
 
@@ -168,13 +164,7 @@ def _rows(facts: Facts) -> list[dict[str, str]]:
     for i, rung in enumerate(facts.record.rungs):
         for c in sorted(rung.curves, key=lambda c: (c.lr, c.seed)):
             drop = facts.drop(c.loss)
-            at = (
-                ""
-                if not c.diverged
-                else f"step {c.diverged_at:,}"
-                if c.diverged_at is not None
-                else "the end"
-            )
+            at = "" if not c.diverged else f"step {c.diverged_at:,}" if c.diverged_at is not None else "the end"
             out.append(
                 {
                     "rung": str(i + 1),

@@ -51,11 +51,7 @@ class _LossAgainstLr:
         height = self.bottom + 8 + _STRIP * len(self.bars) + 44
         self.canvas = Canvas(width, height, self._spoken())
         crosses = 20 if any(r.diverged for r in facts.rungs) else 4
-        low, high = (
-            (self.bottom - crosses, self.top + 6)
-            if facts.maximised
-            else (self.bottom - 6, self.top + crosses)
-        )
+        low, high = (self.bottom - crosses, self.top + 6) if facts.maximised else (self.bottom - 6, self.top + crosses)
         self.bad = self.bottom - 10 if facts.maximised else self.top + 10
         raw = loss_scale(self._losses(), low, high, self._cap())
         self.y = Scale(-raw.hi, -raw.lo, low, high) if facts.maximised else raw
@@ -98,9 +94,7 @@ class _LossAgainstLr:
             return []
         p, edge = record.predicted, self.facts.edge or math.inf
         rows = zip(p.lrs, p.loss, p.low, p.high, strict=True)
-        return [
-            r for r in rows if tried[0] * 0.999 <= r[0] <= tried[1] * 1.001 and r[0] < edge and _finite(r[1])
-        ]
+        return [r for r in rows if tried[0] * 0.999 <= r[0] <= tried[1] * 1.001 and r[0] < edge and _finite(r[1])]
 
     def _headers(self) -> list[Label]:
         facts, out = self.facts, []
@@ -244,19 +238,13 @@ class _LossAgainstLr:
         if loss is None or not _finite(loss):
             return self.bad
         shown = self.facts.shown(loss)
-        return (
-            self.y(shown) if self.y.holds(shown) else min(self.bottom - 6, max(self.top + 6, self.y(shown)))
-        )
+        return self.y(shown) if self.y.holds(shown) else min(self.bottom - 6, max(self.top + 6, self.y(shown)))
 
     def _names(self) -> None:
         """Each line's name, written beside it where there is room; longest first, for it matters most."""
         c, facts = self.canvas, self.facts
         predicted = self._predicted_line()
-        upright = [
-            self._in(v)
-            for v in (facts.lr, facts.edge, facts.mine.lr if facts.mine else None)
-            if v is not None
-        ]
+        upright = [self._in(v) for v in (facts.lr, facts.edge, facts.mine.lr if facts.mine else None) if v is not None]
         for x in upright:
             self._keep_clear([(x, self.top), (x, self.bottom)])
         for line in (predicted, *(self._rung_line(i) for i in range(len(facts.rungs)))):

@@ -85,9 +85,7 @@ def lr_scale(lrs: Iterable[float], start: float, end: float) -> Scale:
     return Scale(lo / air, hi * air, start, end, log=True)
 
 
-def loss_scale(
-    values: Iterable[float], start: float, end: float, cap: float | None = None, steep: float = 30
-) -> Scale:
+def loss_scale(values: Iterable[float], start: float, end: float, cap: float | None = None, steep: float = 30) -> Scale:
     """A scale for losses, logarithmic where they span more than a factor of `steep`.
 
     Args:

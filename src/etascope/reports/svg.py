@@ -63,9 +63,7 @@ class Canvas:
 
     def line(self, a: Point, b: Point, css: str) -> None:
         """A straight line."""
-        self.parts.append(
-            f'<line x1="{_n(a[0])}" y1="{_n(a[1])}" x2="{_n(b[0])}" y2="{_n(b[1])}" class="{css}"/>'
-        )
+        self.parts.append(f'<line x1="{_n(a[0])}" y1="{_n(a[1])}" x2="{_n(b[0])}" y2="{_n(b[1])}" class="{css}"/>')
 
     def path(self, points: Iterable[Point], css: str, closed: bool = False) -> None:
         """A line through points, broken where one is not finite; closed: filled."""
@@ -88,9 +86,7 @@ class Canvas:
 
     def dot(self, at: Point, radius: float, css: str, title: str = "") -> None:
         """A round point, with a tooltip."""
-        self._titled(
-            f'<circle cx="{_n(at[0])}" cy="{_n(at[1])}" r="{_n(radius)}" class="{css}"', "circle", title
-        )
+        self._titled(f'<circle cx="{_n(at[0])}" cy="{_n(at[1])}" r="{_n(radius)}" class="{css}"', "circle", title)
         self.taken.append((at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius))
 
     def cross(self, at: Point, radius: float, css: str, title: str = "") -> None:
@@ -115,15 +111,11 @@ class Canvas:
         self.parts.append(f'<text {place} font-size="{_n(size)}"{align}{look}>{escape(text)}</text>')
         self.taken.append(_box(at, text, anchor, size))
 
-    def free(
-        self, places: Sequence[tuple[Point, str]], text: str, css: str, within: Box, size: float = 12
-    ) -> bool:
+    def free(self, places: Sequence[tuple[Point, str]], text: str, css: str, within: Box, size: float = 12) -> bool:
         """Write a text at the first of the places (point, anchor) where it covers nothing, if any."""
         for at, anchor in places:
             box = _box(at, text, anchor, size)
-            inside = (
-                within[0] <= box[0] and box[2] <= within[2] and within[1] <= box[1] and box[3] <= within[3]
-            )
+            inside = within[0] <= box[0] and box[2] <= within[2] and within[1] <= box[1] and box[3] <= within[3]
             if inside and not any(_overlap(box, other) for other in self.taken):
                 self.text(at, text, css, anchor, size)
                 return True
@@ -161,8 +153,7 @@ class Clip:
         left, top = _n(self.box[0]), _n(self.box[1])
         w, h = _n(self.box[2] - self.box[0]), _n(self.box[3] - self.box[1])
         self.canvas.parts.append(
-            f'<svg x="{left}" y="{top}" width="{w}" height="{h}" '
-            f'viewBox="{left} {top} {w} {h}" overflow="hidden">'
+            f'<svg x="{left}" y="{top}" width="{w}" height="{h}" viewBox="{left} {top} {w} {h}" overflow="hidden">'
         )
 
     def __exit__(self, *_: object) -> None:
@@ -179,9 +170,7 @@ class Label:
     size: float = 12
 
 
-def stack(
-    labels: Sequence[Label], left: float, right: float, gap: float = 14
-) -> list[tuple[int, float, Label]]:
+def stack(labels: Sequence[Label], left: float, right: float, gap: float = 14) -> list[tuple[int, float, Label]]:
     """Rows for labels, so that none overlap: (row, centre, label), row 0 first, each within left..right."""
     rows: list[list[tuple[float, float]]] = []
     placed = []

@@ -83,11 +83,7 @@ def as_good(facts: Facts) -> str:
         zone = "As good: nothing else that was trained. "
     if facts.edge is not None:
         return f"{zone}It diverges from {n.lr(facts.edge)}."
-    return (
-        f"{zone}Nothing diverged up to {n.lr(facts.tried[1])}."
-        if facts.tried
-        else f"{zone}Nothing was trained."
-    )
+    return f"{zone}Nothing diverged up to {n.lr(facts.tried[1])}." if facts.tried else f"{zone}Nothing was trained."
 
 
 def how_sure(facts: Facts) -> str:
@@ -156,9 +152,7 @@ def setup(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("budget", n.cost(record.budget)))
     if isinstance(record, Finding):
         rows.append(("noise", f"{n.loss(record.noise)} (one deviation of a final loss between repeats)"))
-        rows.append(
-            ("drift of the best lr", f"{record.drift:+.2f} decades per decade of steps".replace("-", "−"))
-        )
+        rows.append(("drift of the best lr", f"{record.drift:+.2f} decades per decade of steps".replace("-", "−")))
     return [row for row in rows if row[1]]
 
 
@@ -192,13 +186,7 @@ def _evidence_rows(facts: Facts) -> list[list[str]]:
     rows = [["steps", "lr", "seed", facts.measure, "diverged at"]]
     for rung in facts.record.rungs:
         for c in sorted(rung.curves, key=lambda c: (c.lr, c.seed)):
-            at = (
-                ""
-                if not c.diverged
-                else f"step {c.diverged_at:,}"
-                if c.diverged_at is not None
-                else "the end"
-            )
+            at = "" if not c.diverged else f"step {c.diverged_at:,}" if c.diverged_at is not None else "the end"
             loss = "diverged" if c.diverged else n.loss(facts.shown(c.loss))
             rows.append([f"{rung.steps:,}", n.lr(c.lr, 3), str(c.seed), loss, at])
     return rows

@@ -35,9 +35,7 @@ class Adagrad(Rule):
     def init(self, params_LP: Tensor) -> State:
         return {"sum": torch.zeros_like(params_LP).add_(cast(self.initial_accumulator_value, params_LP))}
 
-    def update(
-        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
-    ) -> tuple[Tensor, State]:
+    def update(self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int) -> tuple[Tensor, State]:
         if self.maximize:
             grads_LP.neg_()
         if not is_zero(self.weight_decay):

@@ -39,9 +39,7 @@ class Adam(Rule):
         names = ("mean", "square", "max_square") if self.amsgrad else ("mean", "square")
         return {name: torch.zeros_like(params_LP) for name in names}
 
-    def update(
-        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
-    ) -> tuple[Tensor, State]:
+    def update(self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int) -> tuple[Tensor, State]:
         if self.maximize:
             grads_LP.neg_()
         if not is_zero(self.weight_decay):

@@ -30,9 +30,7 @@ class Rule(ABC):
         """The state before the first update."""
 
     @abstractmethod
-    def update(
-        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
-    ) -> tuple[Tensor, State]:
+    def update(self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int) -> tuple[Tensor, State]:
         """One update.
 
         Parameters, gradients and state are *donated*: they may be overwritten. Use what is returned.

@@ -106,9 +106,7 @@ def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> U
         if isinstance(default, bool):
             chosen[option] = _uniform(name, option, options_LG, default)
         elif isinstance(default, tuple):
-            chosen[option] = tuple(
-                spread([[v[i] for v in row] for row in values_LG]) for i in range(len(default))
-            )
+            chosen[option] = tuple(spread([[v[i] for v in row] for row in values_LG]) for i in range(len(default)))
         else:
             chosen[option] = spread(values_LG)
     ratios_LG = [[float(o["lr"]) / lr for o in row] for row, lr in zip(options_LG, lrs, strict=True)]

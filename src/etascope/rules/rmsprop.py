@@ -40,9 +40,7 @@ class RMSprop(Rule):
         kept = {"square": True, "mean": self.centered, "momentum": not is_zero(self.momentum)}
         return {name: torch.zeros_like(params_LP) for name, needed in kept.items() if needed}
 
-    def update(
-        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
-    ) -> tuple[Tensor, State]:
+    def update(self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int) -> tuple[Tensor, State]:
         if self.maximize:
             grads_LP.neg_()
         if not is_zero(self.weight_decay):

@@ -40,9 +40,7 @@ class SGD(Rule):
     def init(self, params_LP: Tensor) -> State:
         return {} if is_zero(self.momentum) else {"momentum": torch.zeros_like(params_LP)}
 
-    def update(
-        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int
-    ) -> tuple[Tensor, State]:
+    def update(self, params_LP: Tensor, grads_LP: Tensor, state: State, lr: Tensor, t: int) -> tuple[Tensor, State]:
         if self.maximize:
             grads_LP.neg_()
         if not is_zero(self.weight_decay):

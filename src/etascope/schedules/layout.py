@@ -47,9 +47,7 @@ def in_sequence(
             f"Shorten a phase, write its length as a part ('10%'), or bind to {math.ceil(n - rest)} steps.",
         )
     # Sums are rounded, not lengths: '50%' >> '50%' of 5 steps is 3 + 2, and an int keeps its length.
-    ends = accumulate(
-        (max(rest, Fraction()) if length is None else length for length in lengths), initial=Fraction()
-    )
+    ends = accumulate((max(rest, Fraction()) if length is None else length for length in lengths), initial=Fraction())
     edges = [min(math.floor(end + Fraction(1, 2)), n) for end in ends]
     sizes = [b - a for a, b in pairwise(edges)]
 

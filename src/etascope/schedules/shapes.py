@@ -169,9 +169,7 @@ class step_decay(Shape):
     def __post_init__(self) -> None:
         super().__post_init__()
         if Clock(1, 1).steps(self.every) == 0:
-            raise ScheduleError(
-                "step_decay(every=...) is 0.", "Give the time between drops: 1000, '30%', '10ep'."
-            )
+            raise ScheduleError("step_decay(every=...) is 0.", "Give the time between drops: 1000, '30%', '10ep'.")
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         every = clock.steps(self.every)

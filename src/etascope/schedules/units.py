@@ -36,9 +36,7 @@ def as_length(value: object, where: str) -> Length:
                 "Write an int for steps (500), '5%' for a part of the horizon, or '2ep' for epochs.",
             )
         if match[2] == "%" and Fraction(match[1]) > 100:
-            raise ScheduleError(
-                f"{where} is {value!r}, more than the whole horizon.", "Write at most '100%'."
-            )
+            raise ScheduleError(f"{where} is {value!r}, more than the whole horizon.", "Write at most '100%'.")
         return text
     return as_count(value, where, least=0)
 
@@ -53,9 +51,7 @@ def as_count(value: object, where: str, least: int) -> int:
 def as_number(value: object, where: str) -> float:
     """A checked finite float."""
     if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
-        raise ScheduleError(
-            f"{where} is {value!r}, which is not a number.", "Give a finite number such as 0.1."
-        )
+        raise ScheduleError(f"{where} is {value!r}, which is not a number.", "Give a finite number such as 0.1.")
     if not math.isfinite(number := float(value)):
         raise ScheduleError(f"{where} is {number}.", "Give a finite number such as 0.1.")
     return number

@@ -1,0 +1,78 @@
+"""The finder against the dense truth of every built-in task.
+
+    python benchmarks/find_truth.py [TASK ...]      # default: all; results go to benchmarks/results/
+
+The truth is a sweep of 23 lrs x 3 seeds to the full horizon. `find` then runs at budget 1.0 with seeds 10 to 14; an
+answer counts where the true mean loss at its lr (linear in log lr between grid points) is inside the true zone's height.
+"""
+
+import json
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+import etascope as eta
+from etascope.workloads import TASKS, get
+
+RESULTS = Path(__file__).parent / "results"
+LRS = [float(f"{v:.3g}") for v in np.logspace(-4.5, 1, 23)]
+SEEDS = (0, 1, 2)
+
+
+def truth(name):
+    """The committed sweep of a task, made if it is not there."""
+    path = RESULTS / f"truth-{name}.json"
+    if not path.exists():
+        sweep = eta.sweep(get(name), lrs=LRS, seeds=SEEDS, name=name)
+        curveless = [c | {"train": [], "val": []} for c in sweep.to_json()["rungs"][0]["curves"]]
+        data = sweep.to_json()
+        data["rungs"][0]["curves"] = curveless
+        path.write_text(json.dumps(data, allow_nan=False, indent=1) + "\n")
+    return eta.Sweep.load(path)
+
+
+def main():
+    names = sys.argv[1:] or list(TASKS)
+    rows = []
+    for name in names:
+        dense = truth(name)
+        for seed in range(10, 15):
+            start = time.perf_counter()
+            found = eta.find(get(name), budget=1.0, seed=seed, name=name)
+            mean = dense.mean_loss(found.lr)
+            rows.append(
+                {
+                    "task": name,
+                    "seed": seed,
+                    "lr": found.lr,
+                    "in_zone": bool(mean <= dense.best[1] + dense.tolerance),
+                    "regret": dense.regret(found.lr),
+                    "cost": found.cost,
+                    "interval": found.interval,
+                    "best_inside": bool(found.interval[0] <= dense.best[0] <= found.interval[1]),
+                    "predicted": found.loss,
+                    "true": mean,
+                    "engine": found.engine.engine,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            r = rows[-1]
+            print(f"{name:14} seed {seed}  lr {r['lr']:<8g} in zone {r['in_zone']!s:5}  regret {r['regret']:7.3%}  "
+                  f"cost {r['cost']:.3f}  {r['engine']:5} {r['seconds']:.1f} s", flush=True)  # fmt: skip
+        zone = dense.zone
+        lrs = np.log10([r["lr"] for r in rows if r["task"] == name])
+        print(f"{name:14} true best {dense.best[0]:g}, zone {zone[0]:.2g} to {zone[1]:.2g}, edge {dense.edge}; "
+              f"spread between seeds {lrs.std(ddof=1):.2f} decades", flush=True)  # fmt: skip
+    share = np.mean([r["in_zone"] for r in rows])
+    print(f"in the true zone: {share:.1%} of {len(rows)} (task, seed) pairs")
+    versions = eta.Sweep.load(RESULTS / f"truth-{names[0]}.json").versions
+    summary = {"date": str(date.today()), "cores": 2, "versions": versions, "in_zone": share, "rows": rows}
+    if names == list(TASKS):
+        (RESULTS / "find_truth.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
