@@ -2,8 +2,8 @@
 
     python benchmarks/find_truth.py [TASK ...]      # default: all; results go to benchmarks/results/
 
-The truth is a sweep of 23 lrs x 3 seeds to the full horizon. `find` then runs at budget 1.0 with seeds 10 to 14; an
-answer counts where the true mean loss at its lr (linear in log lr between grid points) is inside the true zone's height.
+The truth is a sweep of 23 lrs x 3 seeds to the full horizon. `find` then runs at budget 1.0 with seeds 10 to 14;
+an answer counts where the true mean loss at its lr (linear in log lr between grid points) is inside the true zone.
 """
 
 import json

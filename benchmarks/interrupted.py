@@ -1,6 +1,6 @@
 """Kill `etascope find` at random points and continue it: is the finding the same to the bit?
 
-    python benchmarks/interrupted.py [KILLS]        # default 20; writes benchmarks/results/interrupted.json
+python benchmarks/interrupted.py [KILLS]        # default 20; writes benchmarks/results/interrupted.json
 """
 
 import json
@@ -17,7 +17,19 @@ VARY = ("wall_s", "eval_s")  # seconds are the only keys that may differ
 
 
 def command(out, engine):
-    return [sys.executable, "-m", "etascope.cli", "find", "digits", "--seed", "3", "--engine", engine, "--out", str(out)]
+    return [
+        sys.executable,
+        "-m",
+        "etascope.cli",
+        "find",
+        "digits",
+        "--seed",
+        "3",
+        "--engine",
+        engine,
+        "--out",
+        str(out),
+    ]
 
 
 def finding(out):
@@ -49,11 +61,19 @@ def main():
             journal = out / "journal.jsonl"
             lines = len(journal.read_bytes().splitlines()) if journal.exists() else 0
             subprocess.run(command(out, engine), check=True, **quiet)
-            rows.append({"engine": engine, "killed_after_s": at, "journal_lines": lines, "same": finding(out) == whole[engine]})
+            rows.append(
+                {"engine": engine, "killed_after_s": at, "journal_lines": lines, "same": finding(out) == whole[engine]}
+            )
             print(rows[-1], flush=True)
     same = sum(r["same"] for r in rows)
     print(f"{same} of {kills} continued findings are identical")
-    result = {"date": str(date.today()), "versions": whole["loop"]["versions"], "same": same, "kills": kills, "rows": rows}
+    result = {
+        "date": str(date.today()),
+        "versions": whole["loop"]["versions"],
+        "same": same,
+        "kills": kills,
+        "rows": rows,
+    }
     Path(__file__).parent.joinpath("results/interrupted.json").write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(same != kills)
 

@@ -35,7 +35,7 @@ def digits():
 def test_answer_of_a_training_function_is_inside_its_basin():
     found = eta.find(quadratic, horizon=200)
     assert 0.01 < found.lr < 1.0
-    assert 0.9 < found.edge < 1.3  # |1 − 2 lr| > 1 from 1 on
+    assert abs(math.log10(found.edge)) < 0.15  # |1 − 2 lr| > 1 from 1 on
     assert found.cost <= 1.0
     assert found.judge(2.0).verdict == "diverges"
     assert found.judge(1e-5).verdict == "too low"
@@ -63,7 +63,24 @@ def test_finding_on_digits_lies_in_the_zone_of_its_sweep(digits):
 def test_strict_json_has_the_keys_of_the_contract(digits, tmp_path):
     digits.save(tmp_path / "finding.json")
     data = json.loads((tmp_path / "finding.json").read_text(), parse_constant=pytest.fail)
-    keys = "schema task lr interval zone edge loss cost eval_s wall_s horizon seed engine mine rungs versions".split()
+    keys = [
+        "schema",
+        "task",
+        "lr",
+        "interval",
+        "zone",
+        "edge",
+        "loss",
+        "cost",
+        "eval_s",
+        "wall_s",
+        "horizon",
+        "seed",
+        "engine",
+        "mine",
+        "rungs",
+        "versions",
+    ]
     assert set(keys) <= set(data)
     assert {"engine", "chunk", "threads"} <= set(data["engine"])
     assert {"steps", "lrs", "seeds", "losses", "curves"} <= set(data["rungs"][0])
@@ -95,16 +112,16 @@ def test_ctrl_c_gives_the_best_so_far_and_the_same_call_goes_on(tmp_path):
 
     def run(lr, steps, seed, stop=True):
         calls.append(lr)
-        if stop and len(calls) == 18:
+        if stop and len(calls) == 14:
             raise KeyboardInterrupt
         return next(iter([v for v in [1.0 / (1 + lr * steps)] if lr < 1] or [math.inf]))
 
     with pytest.raises(eta.Interrupted) as caught:
-        eta.find(run, horizon=200, init_loss=1.0, out=tmp_path, name="f")
+        eta.find(run, horizon=400, init_loss=1.0, out=tmp_path, name="f")
     assert caught.value.finding is not None
     assert not caught.value.finding.complete
-    whole = eta.find(partial(run, stop=False), horizon=200, init_loss=1.0, name="f")
-    assert without_times(eta.find(run, horizon=200, init_loss=1.0, out=tmp_path, name="f")) == without_times(whole)
+    whole = eta.find(partial(run, stop=False), horizon=400, init_loss=1.0, name="f")
+    assert without_times(eta.find(run, horizon=400, init_loss=1.0, out=tmp_path, name="f")) == without_times(whole)
 
 
 def classifier(x, y, **options):
@@ -187,7 +204,7 @@ def test_bad_options_name_cause_and_next_move(options):
 
 def test_explicit_lanes_never_fall_back():
     task = classifier(torch.randn(64, 4), torch.zeros(64, dtype=torch.long))
-    nadam = eta.Task(model=task.model, loss=task.loss, optimizer=torch.optim.NAdam, train=task.train, horizon=50)
+    nadam = eta.Task(model=task.model, loss=task.loss, optimizer=torch.optim.NAdam, train=task.train, horizon=400)
     with pytest.raises(eta.EngineError, match="NAdam"):
         eta.find(nadam, engine="lanes")
     assert "NAdam" in eta.find(nadam).engine.why

@@ -112,8 +112,11 @@ def finished(
     """
     loss = math.inf
     if diverged_at is None:
-        loss = final_loss(steps, prepared.judging(steps), losses, val)
-        loss = loss if math.isfinite(loss) and loss <= init else math.inf
+        judging = prepared.judging(steps)
+        loss = final_loss(steps, judging, losses, val)
+        # A training loss is taken on other batches than `init`: the run's own first step is as good a start.
+        start = init if judging is not None else max(init, losses[0])
+        loss = loss if math.isfinite(loss) and loss <= start else math.inf
     whole = losses if diverged_at is None else losses[:diverged_at]
     return Curve(
         lr=setting.lr,

@@ -31,7 +31,7 @@ __all__ = ["Objective", "Prepared", "user_code"]
 
 
 class Objective(nn.Module):
-    """Model and loss as one module: so `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
+    """Model and loss as one module: `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
 
     def __init__(self, model: nn.Module, loss: Any) -> None:
         super().__init__()
@@ -261,6 +261,8 @@ class Prepared:
             if (fault := nonfinite(val_batch)) is not None:
                 raise TaskError(f"validation batch {i} is not finite: {fault}.", "Clean the data.")
         if not math.isfinite(value := self.init_loss(seed, self.judging(self.horizon))):
+            if (fault := self.find_nan(seed, -1, min(8, self.horizon))) is not None:
+                raise TaskError(f"the data is not finite: {fault}.", "Clean the data.")
             raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
 
     def _check_gradient(self, built: Built, batch: Any) -> None:
