@@ -34,6 +34,13 @@ def truth(name):
     return eta.Sweep.load(path)
 
 
+def covers(dense, interval):
+    """Whether an interval holds an lr whose true mean loss is within one standard error of the best."""
+    best_lr, best = dense.best
+    error = dense.losses[list(dense.lrs).index(best_lr)].std(ddof=1) / len(SEEDS) ** 0.5
+    return bool(min(dense.mean_loss(lr) for lr in np.geomspace(*interval, 60)) <= best + error)
+
+
 def main():
     names = sys.argv[1:] or list(TASKS)
     rows = []
@@ -53,6 +60,7 @@ def main():
                     "cost": found.cost,
                     "interval": found.interval,
                     "best_inside": bool(found.interval[0] <= dense.best[0] <= found.interval[1]),
+                    "covers": covers(dense, found.interval),
                     "predicted": found.loss,
                     "true": mean,
                     "engine": found.engine.engine,
@@ -68,8 +76,17 @@ def main():
               f"spread between seeds {lrs.std(ddof=1):.2f} decades", flush=True)  # fmt: skip
     share = np.mean([r["in_zone"] for r in rows])
     print(f"in the true zone: {share:.1%} of {len(rows)} (task, seed) pairs")
+    covered = np.mean([r["covers"] for r in rows])
+    print(f"90% intervals that hold an lr within one standard error of the best: {covered:.1%}")
     versions = eta.Sweep.load(RESULTS / f"truth-{names[0]}.json").versions
-    summary = {"date": str(date.today()), "cores": 2, "versions": versions, "in_zone": share, "rows": rows}
+    summary = {
+        "date": str(date.today()),
+        "cores": 2,
+        "versions": versions,
+        "in_zone": share,
+        "covers": covered,
+        "rows": rows,
+    }
     if names == list(TASKS):
         (RESULTS / "find_truth.json").write_text(json.dumps(summary, indent=1) + "\n")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -195,11 +193,3 @@ def _check_data(field: str, data: Any, one_of: str) -> None:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def where(obj: Any) -> str:
-    """Where a function was written, as `file.py:12`; empty where Python cannot tell."""
-    try:
-        return f"{Path(inspect.getsourcefile(obj) or '').name}:{inspect.getsourcelines(obj)[1]}"
-    except (TypeError, OSError):
-        return ""
