@@ -31,6 +31,7 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/find_truth.py
 	$(BIN)/python benchmarks/lanes.py
 	$(BIN)/python benchmarks/interrupted.py
+	$(BIN)/python benchmarks/real.py
 
 # The stamps: an install is repeated when what it was made from has changed. Who has the dev install needs no
 # other, so it leaves both stamps.

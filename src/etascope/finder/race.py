@@ -94,7 +94,7 @@ def _scout(session: Session, stage: Stage, bounds: Range, most: int) -> None:
     wave = np.linspace(low, high, lanes).tolist()
     spacing, tried = (high - low) / (lanes - 1), set[float]()
     while fresh := [lr for lr in dict.fromkeys(map(_round, wave)) if lr not in tried]:
-        limit = (most // stage.steps if _lost(session) else stage.settings) - len(tried)
+        limit = max(stage.settings, most // stage.steps if _lost(session) else 0) - len(tried)
         if limit <= 0:
             return
         fresh = fresh[:limit]
