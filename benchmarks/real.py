@@ -1,4 +1,4 @@
-"""Two real trainings: the finding, and full runs with the answer beside three times it and a third of it.
+"""Two real trainings: the finding, and full runs with the answer beside three times it and a third of it, and at the zone's ends.
 
     ETASCOPE_DATA=... python benchmarks/real.py     # writes benchmarks/results/real.json
 
@@ -73,7 +73,13 @@ def main():
         found = eta.find(make(), seed=0, name=name, **options)
         minutes = (time.perf_counter() - start) / 60
         print(f"{found}\n{minutes:.1f} minutes", flush=True)
-        sweep = eta.sweep(make(), lrs=[found.lr / 3, found.lr, found.lr * 3], seeds=(100,), name=name, **options)
+        sweep = eta.sweep(
+            make(),
+            lrs=sorted([found.zone[0], found.lr / 3, found.lr, found.lr * 3, found.zone[1]]),
+            seeds=(100,),
+            name=name,
+            **options,
+        )
         losses = [v if math.isfinite(v) else None for v in sweep.losses[:, 0].tolist()]
         print("full runs:", dict(zip(sweep.lrs.tolist(), losses, strict=True)), flush=True)
         data = found.to_json()

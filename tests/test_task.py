@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from etascope.errors import TaskError
 from etascope.schedules import constant, cosine, step_decay, warmup
-from etascope.task import Task, where
+from etascope.task import Task
 
 LOADER: DataLoader[Any] = DataLoader(TensorDataset(torch.zeros(10, 2)), batch_size=3)  # 4 batches
 
@@ -107,8 +107,3 @@ def test_a_task_is_frozen_and_compares_by_identity() -> None:
 )
 def test_what_can_be_used(changes: dict[str, Any]) -> None:
     assert task(**changes).steps == 100
-
-
-def test_where() -> None:
-    assert where(test_where).startswith("test_task.py:")
-    assert where(len) == ""
