@@ -1,4 +1,4 @@
-"""Two real trainings: the finding, and full runs with the answer beside three times it and a third of it, and at the zone's ends.
+"""Two real trainings: the finding, and full runs with the answer, a third and three times it, and the zone's ends.
 
     ETASCOPE_DATA=... python benchmarks/real.py     # writes benchmarks/results/real.json
 
