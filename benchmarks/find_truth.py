@@ -1,6 +1,8 @@
-"""The finder against the dense truth of every built-in task.
+"""The finder against the dense truth of every built-in task, and of tasks that its priors were not read off.
 
-    python benchmarks/find_truth.py [TASK ...]      # default: all; results go to benchmarks/results/
+    python benchmarks/find_truth.py                 # the built-in tasks; results go to benchmarks/results/
+    python benchmarks/find_truth.py --outside       # those of outside.py; needs ETASCOPE_DATA
+    python benchmarks/find_truth.py digits wine-rmsprop
 
 The truth is a sweep of 23 lrs x 3 seeds to the full horizon. `find` then runs at budget 1.0 with seeds 10 to 14;
 an answer counts where the true mean loss at its lr (linear in log lr between grid points) is inside the true zone.
@@ -13,6 +15,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from outside import OUTSIDE
 
 import etascope as eta
 from etascope.workloads import TASKS, get
@@ -22,11 +25,15 @@ LRS = [float(f"{v:.3g}") for v in np.logspace(-4.5, 1, 23)]
 SEEDS = (0, 1, 2)
 
 
+def task(name):
+    return OUTSIDE[name]() if name in OUTSIDE else get(name)
+
+
 def truth(name):
     """The committed sweep of a task, made if it is not there."""
     path = RESULTS / f"truth-{name}.json"
     if not path.exists():
-        sweep = eta.sweep(get(name), lrs=LRS, seeds=SEEDS, name=name)
+        sweep = eta.sweep(task(name), lrs=LRS, seeds=SEEDS, name=name)
         curveless = [c | {"train": [], "val": []} for c in sweep.to_json()["rungs"][0]["curves"]]
         data = sweep.to_json()
         data["rungs"][0]["curves"] = curveless
@@ -42,13 +49,14 @@ def covers(dense, interval):
 
 
 def main():
-    names = sys.argv[1:] or list(TASKS)
+    outside = sys.argv[1:] == ["--outside"]
+    names = list(OUTSIDE) if outside else sys.argv[1:] or list(TASKS)
     rows = []
     for name in names:
         dense = truth(name)
         for seed in range(10, 15):
             start = time.perf_counter()
-            found = eta.find(get(name), budget=1.0, seed=seed, name=name)
+            found = eta.find(task(name), budget=1.0, seed=seed, name=name)
             mean = dense.mean_loss(found.lr)
             rows.append(
                 {
@@ -87,8 +95,10 @@ def main():
         "covers": covered,
         "rows": rows,
     }
-    if names == list(TASKS):
-        (RESULTS / "find_truth.json").write_text(json.dumps(summary, indent=1) + "\n")
+    if outside or names == list(TASKS):
+        (RESULTS / ("find_outside.json" if outside else "find_truth.json")).write_text(
+            json.dumps(summary, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

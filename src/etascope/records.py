@@ -19,7 +19,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -65,6 +65,7 @@ class Curve:
         trained: optimizer steps really taken (fewer than `steps` where it diverged).
         train: (step, training loss) points, means over equal stretches of the run.
         val: (step, validation loss) points, the first at step 0; empty without validation data.
+        ended: the finite loss of a run that counts as diverged since it ended above the loss at init, else None.
     """
 
     lr: float
@@ -75,6 +76,7 @@ class Curve:
     trained: int
     train: tuple[Point, ...] = ()
     val: tuple[Point, ...] = ()
+    ended: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -107,6 +109,22 @@ class Rung:
 
     steps: int
     curves: tuple[Curve, ...]
+
+    @classmethod
+    def of(cls, steps: int, curves: Iterable[Curve]) -> Rung:
+        """The rung of these trainings, ascending in lr and seed.
+
+        What ended above the loss at init with a smaller lr than the best did not diverge: it learnt nothing, and noise
+        or the running statistics of a batch normalisation lifted it.
+        """
+        ordered = sorted(curves, key=lambda c: (c.lr, c.seed))
+        best = min(ordered, key=lambda c: c.loss)
+        return cls(
+            steps,
+            tuple(
+                replace(c, loss=c.ended, ended=None) if c.ended is not None and c.lr < best.lr else c for c in ordered
+            ),
+        )
 
     @property
     def lrs(self) -> tuple[float, ...]:

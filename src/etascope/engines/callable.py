@@ -99,13 +99,16 @@ class TrainingFunction:
             self.failure, loss = self.failure or error, math.inf
         tick(steps)
         bad = next((s for s, v in points if not math.isfinite(v)), None)
-        if not math.isfinite(loss) or (init is not None and loss > init):
+        ended = None
+        if not math.isfinite(loss):
             loss = math.inf
+        elif init is not None and loss > init:
+            loss, ended = math.inf, loss
         whole = [v for _, v in points if math.isfinite(v)]
         curve = thin(whole) if whole else ()
         at = [s for s, v in points if math.isfinite(v)]
         drawn = tuple((at[i - 1] + 1, v) for i, v in curve)
-        return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn)
+        return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
 
     def _call(self, setting: Setting, steps: int) -> tuple[Any, list[Point]]:
         seed_all("run", setting.seed)

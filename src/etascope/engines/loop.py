@@ -110,13 +110,14 @@ def finished(
         init: the judged loss before the first step.
         prepared: the task.
     """
-    loss = math.inf
+    loss, ended = math.inf, None
     if diverged_at is None:
         judging = prepared.judging(steps)
         loss = final_loss(steps, judging, losses, val)
         # A training loss is taken on other batches than `init`: the run's own first step is as good a start.
         start = init if judging is not None else max(init, losses[0])
-        loss = loss if math.isfinite(loss) and loss <= start else math.inf
+        if not loss <= start:
+            loss, ended = math.inf, loss if math.isfinite(loss) else None
     whole = losses if diverged_at is None else losses[:diverged_at]
     return Curve(
         lr=setting.lr,
@@ -127,4 +128,5 @@ def finished(
         trained=len(losses),
         train=thin(whole) if whole else (),
         val=tuple((s, v) for s, v in val if math.isfinite(v)),
+        ended=ended,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import Finding, Predicted, Unanswered
-from .basin import axis, quantiles
+from .basin import Seen, axis, quantiles
 from .race import Range, Sight
 from .session import Session
 
@@ -17,40 +17,35 @@ __all__ = ["finding", "no_answer_reason", "round_lr", "unanswered", "zone_line"]
 
 Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
-# A basin's drift is not quite a line: the best lr strays from it by this many decades per decade of extrapolation. Read
-# off the truths of the built-in tasks, whose 35 intervals then hold an lr as good as the best in 31 cases (27 without).
-STRAY = 0.18
+SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
 POINTS = 61  # of the predicted curve
-DAMPING = 0.6  # of the best loss's fall from rung to rung, per rung of the same ratio to come
+SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this rate per e-fold of steps
 
 
 def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, complete: bool = True) -> Finding:
     """The answer at the full horizon.
 
-    The lr is the one of least expected regret, over all that the race leaves possible; the zone is where the expected
-    basin stays below its tolerance.
+    The lr is the one of least expected regret, over all that the race leaves possible; the zone around it is where
+    no more than a fiftieth of the drop is lost, at least two thirds as probably as at the lr itself.
     """
     basin, x = sight.basin, axis(sight.seen)
-    edge = None if sight.diverges is None else math.sqrt(sight.trains * sight.diverges)
-    top = min(bounds.high, math.inf if edge is None else math.log10(edge))
+    edge = None if sight.edge is None else sight.edge.at(session.horizon)
+    top = min(bounds.high, math.inf if edge is None else edge)
     x = x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)]
     low, high = quantiles(basin.best(x), [0.05, 0.95])
-    far = math.log10(session.horizon / float(sight.seen.steps.max()))
-    low, high = max(low - STRAY * far, bounds.low), min(high + STRAY * far, top)
-    expected = basin.rho(x).mean(axis=0)
-    best = float(x[int(np.argmin(expected))])
-    inside = x[expected <= expected.min() + max(TOLERANCE, basin.noise)]
-    zone = float(inside[0]), float(inside[-1])
-    lr = round_lr(10**best, 10 ** zone[0], 10 ** zone[1])
-    floor, init = _floor(sight), float(sight.seen.init[-1])
+    rho = basin.rho(x)
+    best = int(np.argmin(rho.mean(axis=0)))
+    zone = _zone(x, rho, best, max(TOLERANCE, basin.noise))
+    lr = round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1])
+    floor, init = _floor(sight.seen), float(sight.seen.init[-1])
     interval = (min(10**low, lr), max(10**high, lr))
-    predicted = _predicted(sight, best, floor, init, None if edge is None else math.log10(edge))
+    predicted = _predicted(sight, float(x[best]), floor, init, edge)
     return Finding(
-        **_with_notes(session, _notes(sight, bounds, best)),
+        **_with_notes(session, _notes(sight, bounds, float(x[best]))),
         lr=lr,
         interval=interval,
         zone=(min(10 ** zone[0], lr), max(10 ** zone[1], lr)),
-        edge=edge,
+        edge=None if edge is None else 10**edge,
         loss=float(np.interp(math.log10(lr), np.log10(predicted.lrs), predicted.loss)),
         budget=budget,
         drift=basin.drift(x),
@@ -79,11 +74,15 @@ def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] |
     best = min(c.loss for c in alive)
     init = session.facts.init_loss
     reference = max(c.loss for c in alive) if init is None else init
-    if sight is None or reference - best <= 1e-4 * max(abs(reference), 1e-12):
+    told_apart = len(alive) == 1 or max(c.loss for c in alive) - best > 1e-4 * abs(reference)
+    if sight is None or not told_apart or reference - best <= 1e-4 * abs(reference):
+        longest = max(rung.steps for rung in session.rungs)
+        short = longest < session.horizon
         return (
             f"the loss is flat: from {low:.2g} to {high:.2g} no learning rate lowers it from {reference:.4g} "
-            "by more than noise.",
-            "Check that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
+            f"by more than noise in {longest:,} steps.",
+            f"{f'Give a larger budget (a complete run has {session.horizon:,} steps); or check' if short else 'Check'} "
+            "that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
         )
     return None
 
@@ -115,17 +114,31 @@ def round_lr(lr: float, low: float, high: float) -> float:
     return lr
 
 
-def _floor(sight: Sight) -> float:
-    """The best loss at the full horizon: the fall between the last two rungs goes on, damped."""
-    basin, steps = sight.basin, sight.seen.steps
-    floor, init = basin.floor, float(sight.seen.init[-1])
-    if len(floor) < 2 or steps[-1] <= steps[-2] or steps[-1] >= sight.seen.horizon:
-        return float(floor[-1])
-    rungs_to_come = math.log(sight.seen.horizon / steps[-1]) / math.log(steps[-1] / steps[-2])
-    fall = max(float(floor[-2] - floor[-1]), 0.0)
-    to_come = fall * DAMPING * (1 - DAMPING**rungs_to_come) / (1 - DAMPING)
-    lowest = float(floor[-1])
-    return float(max(lowest - to_come, lowest - 0.5 * abs(init - lowest)))
+def _zone(x: Floats, rho: Floats, best: int, tolerance: float) -> tuple[float, float]:
+    """Around `best`, where ρ is within `tolerance` of its least about as probably as at `best`."""
+    probable = (rho - rho.min(axis=1, keepdims=True) <= tolerance).mean(axis=0)
+    sure = probable >= SURE * probable[best]
+    low = high = best
+    while low > 0 and sure[low - 1]:
+        low -= 1
+    while high < len(x) - 1 and sure[high + 1]:
+        high += 1
+    return float(x[low]), float(x[high])
+
+
+def _floor(seen: Seen) -> float:
+    """The best loss at the full horizon H, from the lowest seen by each of the last two horizons g < h.
+
+    Losses that are positive fall by a power of the horizon that shrinks: L_h · (L_h / L_g)^u where
+    u = (1 − (H/h)^−SLOWING) / (SLOWING · log(h/g)); others by as much as their difference would.
+    """
+    lowest = np.minimum.accumulate([seen.loss[seen.rung == k].min(initial=math.inf) for k in range(len(seen.steps))])
+    if len(lowest) < 2 or seen.steps[-1] <= seen.steps[-2] or not np.isfinite(lowest[-2]):
+        return float(lowest[-1])
+    before, last = float(lowest[-2]), float(lowest[-1])
+    folds = (1 - (seen.horizon / seen.steps[-1]) ** -SLOWING) / SLOWING
+    folds /= math.log(seen.steps[-1] / seen.steps[-2])
+    return float(last * (last / before) ** folds if seen.loss.min() > 0 else last + (last - before) * folds)
 
 
 def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float | None) -> Predicted:
@@ -143,7 +156,7 @@ def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float
 
 def _notes(sight: Sight, bounds: Range, best: float) -> list[str]:
     notes = []
-    if sight.diverges is None:
+    if sight.edge is None:
         notes.append(f"nothing diverged up to {10 ** sight.seen.x.max():.2g}")
     for name, bound in (("lr_min", bounds.lr_min), ("lr_max", bounds.lr_max)):
         if bound is not None and abs(math.log10(bound) - best) < 0.05:

@@ -14,6 +14,9 @@ The left one moves down by nearly a decade (a longer run learns as much with a s
 less: so the basin of a long run is wider than that of a short one, and its best lies lower. What is wanted is ρ at the
 full horizon H.
 
+No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
+decades extrapolated.
+
 The seven parameters (l_H, b, s, r_H, c, t, and the noise) are sampled by an affine-invariant ensemble (Goodman & Weare
 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k are linear, and
 solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the
@@ -39,6 +42,8 @@ LEFT_DRIFT = (-0.8, 0.2)  # b
 RIGHT_DRIFT = (0.05, 0.35)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
 RIGHT_SLOPE = (math.log(1.2), 0.6)  # log t
+TAILS = (3, 3)  # degrees of freedom of the slopes' prior
+STRAY = 0.25  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
@@ -76,12 +81,14 @@ class Basin:
 
     Attributes:
         samples: l_H, b, log s, r_H, c, log t and log noise, shape (G, 7).
-        floor: mean m_k of each rung, shape (K,).
+        stray: how l and r stray from their lines, per decade beyond `longest`, shape (G, 2).
+        longest: steps of the longest rung seen.
         horizon: H.
     """
 
     samples: Floats
-    floor: Floats
+    stray: Floats
+    longest: float
     horizon: int
 
     @property
@@ -91,8 +98,10 @@ class Basin:
 
     def rho(self, x: Floats, steps: float | None = None) -> Floats:
         """ρ at `x` for each sample, in a run of `steps` steps (default: the full horizon), shape (G, len(x))."""
-        age = 0.0 if steps is None else math.log10(steps / self.horizon)
-        return _rho(self.samples, x, np.full(len(x), age))
+        h = self.horizon if steps is None else steps
+        samples = self.samples.copy()
+        samples[:, [0, 3]] += self.stray * max(math.log10(h / self.longest), 0.0)
+        return _rho(samples, x, np.full(len(x), math.log10(h / self.horizon)))
 
     def best(self, x: Floats, steps: float | None = None) -> Floats:
         """For each sample the `x` of least ρ, shape (G,)."""
@@ -124,23 +133,23 @@ def fit(seen: Seen) -> Basin:
     model = _Model(seen)
     rng = np.random.default_rng(0)
     walkers = model.start(rng)
-    logs, floors = model.log_posterior(walkers)
+    logs = model.log_posterior(walkers)
     half, d = WALKERS // 2, walkers.shape[1]
-    kept, kept_floors = [], []
+    kept = []
     for step in range(BURN + STEPS):
         for mine, theirs in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
             z = (rng.random(half) + 1.0) ** 2 / 2.0  # density ∝ 1/√z on [1/2, 2]
             partners = walkers[theirs][rng.integers(half, size=half)]
             proposal = partners + z[:, None] * (walkers[mine] - partners)
-            new, new_floors = model.log_posterior(proposal)
+            new = model.log_posterior(proposal)
             accept = np.log(rng.random(half)) < (d - 1) * np.log(z) + new - logs[mine]
             walkers[mine] = np.where(accept[:, None], proposal, walkers[mine])
-            floors[mine] = np.where(accept[:, None], new_floors, floors[mine])
             logs[mine] = np.where(accept, new, logs[mine])
         if step >= BURN and step % THIN == 0:
             kept.append(walkers.copy())
-            kept_floors.append(floors.copy())
-    return Basin(np.concatenate(kept), np.concatenate(kept_floors).mean(axis=0), seen.horizon)
+    samples = np.concatenate(kept)
+    stray = rng.normal(0.0, STRAY, (len(samples), 2))
+    return Basin(samples, stray, float(seen.steps.max()), seen.horizon)
 
 
 class _Model:
@@ -157,7 +166,9 @@ class _Model:
         self.age_K = np.log10(seen.steps / seen.horizon)
         self.age_N = self.age_K[self.rung_N]
         self.scale_N = self.drop_K[self.rung_N] / self.top  # a rung's drop, in units of the largest
-        self.y_N = (seen.loss[use] - seen.init[self.rung_N]) / self.top  # −scale at the rung's best, 0 at init
+        self.y_N = (
+            np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
+        )  # −scale at the rung's best, 0 at init
         self.distrust_N = 1.0 + (self.age_N.max() - self.age_N)
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
         last = self.rung_N == self.rung_N.max()
@@ -171,31 +182,29 @@ class _Model:
         age = self.age_N.max()
         for column, (mean, deviation) in enumerate((LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE), start=0):
             draws[:, (1, 2, 4, 5, 6)[column]] = rng.normal(mean, deviation, n)
+        draws[: n // 2, [2, 5]] += rng.exponential(0.8, (n // 2, 2))  # half of them steep
         draws[:, 0] = self.around - rng.uniform(0.2, 2.5, n) - draws[:, 1] * age
         draws[:, 3] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 4] * age
-        logs, _ = self.log_posterior(draws)
+        logs = self.log_posterior(draws)
         return draws[np.argsort(-logs, kind="stable")[:WALKERS]]
 
-    def log_posterior(self, p: Floats) -> tuple[Floats, Floats]:
-        """Log posterior (G,), and each rung's best loss m_k in the user's units (G, K)."""
+    def log_posterior(self, p: Floats) -> Floats:
+        """Log posterior, up to a constant, shape (G,)."""
         left, b, log_s, right, c, log_t, log_noise = p.T
         log = -0.5 * sum(
             ((value - mean) / deviation) ** 2
-            for value, (mean, deviation) in (
-                (b, LEFT_DRIFT),
-                (log_s, LEFT_SLOPE),
-                (c, RIGHT_DRIFT),
-                (log_t, RIGHT_SLOPE),
-                (log_noise, NOISE),
-            )
+            for value, (mean, deviation) in ((b, LEFT_DRIFT), (c, RIGHT_DRIFT), (log_noise, NOISE))
         )
+        # A flank may be a cliff: slopes have Student's tails.
+        for value, (mean, deviation), tails in ((log_s, LEFT_SLOPE, TAILS[0]), (log_t, RIGHT_SLOPE, TAILS[1])):
+            log = log - 0.5 * (tails + 1) * np.log1p(((value - mean) / deviation) ** 2 / tails)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
         p = np.where(outside[:, None], np.array([-1.0, -0.8, 0.0, 1.0, 0.0, 0.0, -4.0]), p)  # finite stand-ins
 
         rho = _rho(p, self.x_N, self.age_N)
         noise = np.exp(p[:, 6])[:, None]
-        variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * self.scale_N) ** 2)
+        variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N) ** 2)
         log = log - 0.5 * np.log(variance).sum(axis=1)
         # Each rung's best m_k, below init, has a normal prior around the lowest seen; it is solved for and integrated.
         a, w = 1.0 - rho, 1.0 / variance
@@ -210,7 +219,7 @@ class _Model:
         cliff = np.flatnonzero(np.isfinite(self.seen.ceiling))
         short = np.clip(0.5 - _rho(p, self.seen.ceiling[cliff], self.age_K[cliff]), 0.0, None)
         log = log - 0.5 * ((short / 0.1) ** 2).sum(axis=1)
-        return log, self.seen.init + self.top * m
+        return np.asarray(log)
 
 
 def _rho(p: Floats, x: Floats, age: Floats) -> Floats:

@@ -12,11 +12,9 @@ __all__ = ["Ladder", "Stage", "climb", "climb_on", "seconds_of"]
 
 SCOUT_SHARE = 0.14
 SCOUT_LANES = 12
-SHARES = (
-    (0.17, 5),
-    (0.31, 4),
-    (0.52, 3),
-)  # of what scouting leaves: (share, settings), growing about 2.4-fold
+# Of what scouting leaves: (share, settings), growing about 2.4-fold; a rung that reaches the horizon has more settings.
+SHARES = ((0.19, 6), (0.33, 5), (0.48, 3))
+MOST = 40  # settings of a rung
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def climb(total: int, horizon: int) -> Ladder:
             "Give a larger budget, or a longer horizon.",
         )
     lanes = SCOUT_LANES if total >= 4 * SCOUT_LANES else max(5, total // 4)
-    steps = int(min(max(SCOUT_SHARE * total / lanes, min(6.0, 0.4 * total / lanes), 1), horizon))
+    least = 2 if total >= 2 * lanes else 1  # a training loss is taken before its step: one step shows nothing of it
+    steps = int(min(max(SCOUT_SHARE * total / lanes, min(6.0, 0.4 * total / lanes), least), horizon))
     scout = Stage(lanes, steps)
     return Ladder(scout, climb_on(total - scout.cost, steps, horizon))
 
@@ -74,7 +73,7 @@ def climb_on(total: int, steps: int, horizon: int) -> tuple[Stage, ...]:
         if rung_steps < max(1, min(1.5 * before, horizon)):
             carried = have  # too little for a step up: the next rung gets it
             continue
-        n = int(min(have // rung_steps, 9))
+        n = int(min(have // rung_steps, MOST))
         rungs.append(Stage(n, rung_steps))
         carried = have - n * rung_steps
         before = rung_steps

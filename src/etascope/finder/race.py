@@ -14,6 +14,7 @@ import numpy as np
 
 from ..engines import Setting
 from .basin import Basin, Seen, axis, fit
+from .edge import Edge, find_edge
 from .ladder import Stage, climb, climb_on
 from .session import Session
 
@@ -22,6 +23,7 @@ __all__ = ["Range", "Sight", "race", "sight"]
 FIRST_LOOK = (-5.0, 1.0)  # log₁₀ of the first range; it grows by itself
 FARTHEST = (-10.0, 4.0)  # where growing ends
 RISE = 0.1  # a rung covers where at most this part more of the drop is lost than at the best …
+PROBING = 5  # a rung of as many settings sends one to the edge
 LEAST_SPAN, MOST_SPAN = 0.25, 1.0  # … but at least and at most these decades to each side
 
 
@@ -45,19 +47,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is known after some rungs: the basin, and the bracket of the edge.
+    """What is known after some rungs: the basin, and its edge.
 
     Attributes:
         basin: the posterior.
         seen: what it was made from.
-        trains: the largest lr below the edge that trained.
-        diverges: the smallest lr from which on all diverged; None where there is none.
+        edge: where training starts to diverge; None where nothing did.
     """
 
     basin: Basin
     seen: Seen
-    trains: float
-    diverges: float | None
+    edge: Edge | None
 
 
 def race(session: Session, total: int, bounds: Range) -> Iterator[Sight | None]:
@@ -144,10 +144,15 @@ def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
         return [_round(min(max(middle, bounds.low), bounds.high))]
     low, high = min(low, middle - LEAST_SPAN), max(high, middle + LEAST_SPAN)
     low, high = max(low, middle - MOST_SPAN, bounds.low), min(high, middle + MOST_SPAN, bounds.high)
-    if now.diverges is not None:
-        high = min(high, math.log10(now.diverges) - 0.02)
+    probe: list[float] = []
+    if now.edge is not None:
+        edge = now.edge.at(stage.steps)
+        high = min(high, edge - 0.1)
+        if stage.settings >= PROBING:
+            probe = [min(edge, bounds.high)]
     low = max(min(low, high - 2 * LEAST_SPAN), bounds.low)
-    return list(dict.fromkeys(_round(v) for v in np.linspace(low, max(high, low), stage.settings)))
+    inner = np.linspace(low, max(high, low), stage.settings - len(probe)).tolist()
+    return list(dict.fromkeys(_round(v) for v in inner + probe))
 
 
 def sight(session: Session) -> Sight | None:
@@ -177,10 +182,7 @@ def sight(session: Session) -> Sight | None:
     )
     if not (init[seen.rung] > seen.loss).any():
         return None
-    diverges = None if not np.isfinite(ceiling).any() else float(10 ** ceiling.min())
-    below = [c.lr for _, c in alive if diverges is None or c.lr < diverges * (1 - 1e-9)]
-    trains = max(below, default=min(c.lr for _, c in alive))
-    return Sight(fit(seen), seen, trains, diverges)
+    return Sight(fit(seen), seen, find_edge(session.rungs, session.horizon))
 
 
 def _round(x: float) -> float:

@@ -47,6 +47,7 @@ class Session:
         self.journal, self.progress = journal, progress
         self.facts = engine.facts(seed)
         self.rungs: list[Rung] = []
+        self._trained: list[list[Curve]] = []  # of each rung, as the engine gave it
         self.spent = spent
         self.step_s = 0.0  # seconds of one step of one setting, where they were measured
         self.eval_s = 0.0
@@ -72,9 +73,10 @@ class Session:
     def _keep(self, rung: int, steps: int, curves: Sequence[Curve]) -> None:
         self.spent += sum(c.trained for c in curves)
         if rung == len(self.rungs):
+            self._trained.append([])
             self.rungs.append(Rung(steps, ()))
-        together = sorted((*self.rungs[rung].curves, *curves), key=lambda c: (c.lr, c.seed))
-        self.rungs[rung] = Rung(steps, tuple(together))
+        self._trained[rung] += curves
+        self.rungs[rung] = Rung.of(steps, self._trained[rung])
 
     def must_train(self, curves: Sequence[Curve]) -> None:
         """Raise the user's own exception where a training function failed at every setting so far."""

@@ -1,0 +1,77 @@
+"""Where training starts to diverge, at any horizon: what the largest settings of each rung show of it.
+
+The edge drifts with the horizon as the basin does. A short run that is too hot has no time to recover and ends above
+the loss at init; a longer one does, mostly, so the edge of the full horizon lies higher than that of the scouting, by
+up to a decade and a half. With x = log₁₀ lr, a run of h steps diverges with the probability
+
+    P(x, h) = 1 / (1 + 10^(−s·(x − e_H − d·log₁₀(h / H))))
+
+The posterior of (e_H, d) is summed over a grid: flat in e_H, normal in d, its prior read off the dense truths of the
+built-in tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Rung
+
+__all__ = ["Edge", "find_edge"]
+
+Floats = NDArray[np.float64]
+
+DRIFT = (0.35, 0.4)  # mean and deviation of d's prior, in decades per decade of steps
+STEEP = 6.0  # s: a sixth of a decade from even odds to ten to one
+BEYOND = 4.0  # decades above the largest lr tried that are thought of
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The posterior of the edge.
+
+    Attributes:
+        places: e_H, log₁₀ lr, shape (E,).
+        drifts: d, shape (D,).
+        weights: their probabilities, shape (E, D), of sum 1.
+        horizon: H.
+    """
+
+    places: Floats
+    drifts: Floats
+    weights: Floats
+    horizon: int
+
+    def at(self, steps: float, probability: float = 0.5) -> float:
+        """log₁₀ of the lr below which the edge of runs of `steps` steps lies with this probability."""
+        places_ED = self.places[:, None] + self.drifts * math.log10(steps / self.horizon)
+        order = np.argsort(places_ED, axis=None)
+        total = np.cumsum(self.weights.ravel()[order])
+        return float(places_ED.ravel()[order][min(int(np.searchsorted(total, probability)), len(total) - 1)])
+
+
+def find_edge(rungs: Sequence[Rung], horizon: int) -> Edge | None:
+    """The edge that the settings at or above each rung's best show; None where none of them diverged."""
+    x, age, bad = [], [], []
+    for rung in rungs:
+        best = min(rung.curves, key=lambda c: c.loss)
+        for c in rung.curves:
+            if c.lr >= best.lr:
+                x.append(math.log10(c.lr))
+                age.append(math.log10(rung.steps / horizon))
+                bad.append(1.0 if c.diverged else -1.0)
+    if max(bad, default=-1.0) < 0:
+        return None
+    places = np.arange(min(x) - BEYOND, max(x) + BEYOND, 0.02)
+    mean, deviation = DRIFT
+    drifts = np.linspace(mean - 3 * deviation, mean + 3 * deviation, 25)
+    log = -0.5 * ((drifts - mean) / deviation) ** 2 + np.zeros((len(places), 1))
+    for x_i, age_i, sign in zip(x, age, bad, strict=True):
+        odds = sign * STEEP * (x_i - places[:, None] - drifts * age_i)
+        log -= np.log1p(10.0 ** np.clip(-odds, -30, 30))
+    weights = np.exp(log - log.max())
+    return Edge(places, drifts, weights / weights.sum(), horizon)
