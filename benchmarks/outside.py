@@ -1,11 +1,12 @@
-"""Six tasks that the finder's priors were not read off, from the datasets in `ETASCOPE_DATA`: `find_truth.py --outside`.
+"""Six tasks that the finder's priors were not read off, for `find_truth.py --outside`; needs `ETASCOPE_DATA`.
 
-Two of vision and language, a recommender, two tables and a text classifier; SGD, Adam, AdamW, Adagrad and RMSprop;
+Vision, language, a recommender, two tables and a text classifier; SGD, Adam, AdamW, Adagrad and RMSprop;
 constant, linear and cosine schedules.
 """
 
 import csv
 import gzip
+import io
 import os
 import zlib
 from functools import partial
@@ -20,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import etascope as eta
 
 
-def data(name):
-    return Path(os.environ["ETASCOPE_DATA"], name)
+def unpacked(name):
+    return gzip.decompress(Path(os.environ["ETASCOPE_DATA"], name).read_bytes())
 
 
 def loaders(tensors, n_val, batch_size):
@@ -40,9 +41,7 @@ def classify(model, batch):
 
 def images(part):
     def read(kind, offset):
-        return np.frombuffer(
-            gzip.open(data("fashion-mnist") / f"{part}-{kind}-ubyte.gz").read(), np.uint8, offset=offset
-        )
+        return np.frombuffer(unpacked(f"fashion-mnist/{part}-{kind}-ubyte.gz"), np.uint8, offset=offset)
 
     x = torch.from_numpy(read("images-idx3", 16).copy()).view(-1, 1, 28, 28).float() / 255
     return TensorDataset((x - 0.286) / 0.353, torch.from_numpy(read("labels-idx1", 8).copy()).long())
@@ -69,7 +68,7 @@ class CharGRU(nn.Module):
 
 def shakespeare_gru():
     """A GRU on Shakespeare's characters, AdamW, warmup and cosine, clipped."""
-    text = (data("tinyshakespeare") / "input.txt").read_text("ascii")
+    text = Path(os.environ["ETASCOPE_DATA"], "tinyshakespeare/input.txt").read_text("ascii")
     alphabet = sorted(set(text))
     ids = torch.tensor([alphabet.index(c) for c in text[:400_000]])
     windows = ids[: len(ids) // 33 * 33].view(-1, 33)
@@ -95,7 +94,7 @@ class Factors(nn.Module):
 
 def goodbooks_factors():
     """Matrix factorisation of the 2,000 most rated books' ratings, Adagrad at a constant lr."""
-    table = np.loadtxt(gzip.open(data("goodbooks-10k") / "ratings.csv.gz", "rt"), delimiter=",", skiprows=1, dtype=int)
+    table = np.loadtxt(io.BytesIO(unpacked("goodbooks-10k/ratings.csv.gz")), delimiter=",", skiprows=1, dtype=int)
     books, counts = np.unique(table[:, 1], return_counts=True)
     table = table[np.isin(table[:, 1], books[np.argsort(-counts, kind="stable")[:2000]])]
     user, book = (torch.from_numpy(np.unique(table[:, i], return_inverse=True)[1]) for i in (0, 1))
@@ -110,7 +109,7 @@ def goodbooks_factors():
 
 def adult_mlp():
     """Income from the census table, a perceptron with dropout, Adam, cosine."""
-    lines = [line.rstrip("\n").split(", ") for line in gzip.open(data("adult") / "adult.data.gz", "rt") if line.strip()]
+    lines = [line.split(", ") for line in unpacked("adult/adult.data.gz").decode().splitlines() if line]
     columns = list(zip(*lines, strict=True))
     parts = []
     for i, column in enumerate(columns[:-1]):
@@ -130,7 +129,7 @@ def adult_mlp():
 
 def sms_bag():
     """Spam from a bag of hashed words, SGD with momentum, linear decay."""
-    raw = gzip.open(data("sms-spam") / "SMSSpamCollection.gz").read().decode("utf-8")
+    raw = unpacked("sms-spam/SMSSpamCollection.gz").decode()
     rows = [line.split("\t", 1) for line in raw.split("\n") if line]
     words = torch.zeros(len(rows), 2000)
     for i, (_, text) in enumerate(rows):
@@ -146,14 +145,16 @@ def sms_bag():
 
 def bike_rmsprop():
     """Hourly rents of bicycles, a perceptron, RMSprop, warmup and linear decay."""
-    rows = list(csv.DictReader(gzip.open(data("bike-sharing") / "hour.csv.gz", "rt", newline="")))
+    rows = list(csv.DictReader(unpacked("bike-sharing/hour.csv.gz").decode().splitlines()))
     kinds = ("season", "yr", "mnth", "hr", "weekday", "weathersit")
     parts = [np.eye(25)[[int(r[k]) for r in rows]] for k in kinds]
     x = np.hstack([*parts, np.array([[float(r[k]) for k in ("temp", "hum", "windspeed")] for r in rows])])
     y = np.log1p(np.array([float(r["cnt"]) for r in rows]))
     x, y = torch.from_numpy(x).float(), torch.from_numpy((y - y.mean()) / y.std()).float()
     return eta.Task(
-        model=lambda: nn.Sequential(nn.Linear(x.shape[1], 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 1)),
+        model=lambda: nn.Sequential(
+            nn.Linear(x.shape[1], 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 1),
+        ),
         loss=lambda model, batch: F.mse_loss(model(batch[0]).squeeze(1), batch[1]),
         optimizer=torch.optim.RMSprop, horizon=600, schedule=eta.warmup(20) >> eta.linear(to=0.05),
         **loaders([x, y], 2000, 64),
