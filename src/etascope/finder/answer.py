@@ -25,8 +25,8 @@ SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this ra
 def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, complete: bool = True) -> Finding:
     """The answer at the full horizon.
 
-    The lr is the one of least expected regret, over all that the race leaves possible; the zone around it is where
-    no more than a fiftieth of the drop is lost, at least two thirds as probably as at the lr itself.
+    The lr is the one that most probably loses no more than a fiftieth of the drop, over all that the race leaves
+    possible, and the lowest of equals, being the safer; in the zone around it that is at least two thirds as probable.
     """
     basin, x = sight.basin, axis(sight.seen)
     edge = None if sight.edge is None else sight.edge.at(session.horizon)
@@ -34,8 +34,10 @@ def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, com
     x = x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)]
     low, high = quantiles(basin.best(x), [0.05, 0.95])
     rho = basin.rho(x)
-    best = int(np.argmin(rho.mean(axis=0)))
-    zone = _zone(x, rho, best, max(TOLERANCE, basin.noise))
+    good = rho - rho.min(axis=1, keepdims=True) <= max(TOLERANCE, basin.noise)
+    probable = good.mean(axis=0)
+    best = int(np.argmax(probable))
+    zone = _around(x, best, probable >= SURE * probable[best])
     lr = round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1])
     floor, init = _floor(sight.seen), float(sight.seen.init[-1])
     interval = (min(10**low, lr), max(10**high, lr))
@@ -114,15 +116,10 @@ def round_lr(lr: float, low: float, high: float) -> float:
     return lr
 
 
-def _zone(x: Floats, rho: Floats, best: int, tolerance: float) -> tuple[float, float]:
-    """Around `best`, where ρ is within `tolerance` of its least about as probably as at `best`."""
-    probable = (rho - rho.min(axis=1, keepdims=True) <= tolerance).mean(axis=0)
-    sure = probable >= SURE * probable[best]
-    low = high = best
-    while low > 0 and sure[low - 1]:
-        low -= 1
-    while high < len(x) - 1 and sure[high + 1]:
-        high += 1
+def _around(x: Floats, best: int, inside: NDArray[np.bool_]) -> tuple[float, float]:
+    """The ends of the unbroken stretch around `best` that is inside."""
+    outside = np.flatnonzero(~inside)
+    low, high = outside[outside < best].max(initial=-1) + 1, outside[outside > best].min(initial=len(x)) - 1
     return float(x[low]), float(x[high])
 
 

@@ -39,10 +39,10 @@ Floats = NDArray[np.float64]
 
 # (mean, deviation) of the prior
 LEFT_DRIFT = (-0.8, 0.2)  # b
-RIGHT_DRIFT = (0.05, 0.35)  # c
+RIGHT_DRIFT = (-0.1, 0.35)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
-RIGHT_SLOPE = (math.log(1.2), 0.6)  # log t
-TAILS = (3, 3)  # degrees of freedom of the slopes' prior
+RIGHT_SLOPE = (math.log(1.2), 0.4)  # log t
+TAILS = 3  # degrees of freedom of the left slope's prior
 STRAY = 0.25  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
@@ -120,8 +120,8 @@ class Basin:
 
 
 def axis(seen: Seen) -> Floats:
-    """Candidates for the best lr, log₁₀: what was tried, and a decade and a half below."""
-    return np.arange(float(seen.x.min()) - 1.5, float(seen.x.max()) + GRID / 2, GRID)
+    """Candidates for the best lr, log₁₀: what trained, a decade and a half below, and less than half a decade above."""
+    return np.arange(float(seen.x.min()) - 1.5, float(seen.x.max()) + 0.4, GRID)
 
 
 def fit(seen: Seen) -> Basin:
@@ -193,11 +193,15 @@ class _Model:
         left, b, log_s, right, c, log_t, log_noise = p.T
         log = -0.5 * sum(
             ((value - mean) / deviation) ** 2
-            for value, (mean, deviation) in ((b, LEFT_DRIFT), (c, RIGHT_DRIFT), (log_noise, NOISE))
+            for value, (mean, deviation) in (
+                (b, LEFT_DRIFT),
+                (c, RIGHT_DRIFT),
+                (log_t, RIGHT_SLOPE),
+                (log_noise, NOISE),
+            )
         )
-        # A flank may be a cliff: slopes have Student's tails.
-        for value, (mean, deviation), tails in ((log_s, LEFT_SLOPE, TAILS[0]), (log_t, RIGHT_SLOPE, TAILS[1])):
-            log = log - 0.5 * (tails + 1) * np.log1p(((value - mean) / deviation) ** 2 / tails)
+        # Learning may set in at once, as if over a cliff: this slope has Student's tails.
+        log = log - 0.5 * (TAILS + 1) * np.log1p(((log_s - LEFT_SLOPE[0]) / LEFT_SLOPE[1]) ** 2 / TAILS)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
         p = np.where(outside[:, None], np.array([-1.0, -0.8, 0.0, 1.0, 0.0, 0.0, -4.0]), p)  # finite stand-ins

@@ -1,13 +1,14 @@
 """Where training starts to diverge, at any horizon: what the largest settings of each rung show of it.
 
 The edge drifts with the horizon as the basin does. A short run that is too hot has no time to recover and ends above
-the loss at init; a longer one does, mostly, so the edge of the full horizon lies higher than that of the scouting, by
-up to a decade and a half. With x = log₁₀ lr, a run of h steps diverges with the probability
+the loss at init; a longer one does, mostly, above all under a schedule that decays, so the edge of the full horizon
+lies higher than that of the scouting, by up to a decade and a half. With x = log₁₀ lr, a run of h steps diverges with
+the probability
 
     P(x, h) = 1 / (1 + 10^(−s·(x − e_H − d·log₁₀(h / H))))
 
-The posterior of (e_H, d) is summed over a grid: flat in e_H, normal in d, its prior read off the dense truths of the
-built-in tasks.
+The posterior of (e_H, d) is summed over a grid. Its prior is flat in e_H and normal in d, read off dense truths
+(`benchmarks/results/`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ __all__ = ["Edge", "find_edge"]
 
 Floats = NDArray[np.float64]
 
-DRIFT = (0.35, 0.4)  # mean and deviation of d's prior, in decades per decade of steps
-STEEP = 6.0  # s: a sixth of a decade from even odds to ten to one
+DECAYING, CONSTANT = (0.6, 0.35), (0.15, 0.3)  # mean and deviation of d's prior, in decades per decade of steps
+STEEP = 4.0  # s: a quarter of a decade from even odds to ten to one
 BEYOND = 4.0  # decades above the largest lr tried that are thought of
 
 
@@ -54,8 +55,14 @@ class Edge:
         return float(places_ED.ravel()[order][min(int(np.searchsorted(total, probability)), len(total) - 1)])
 
 
-def find_edge(rungs: Sequence[Rung], horizon: int) -> Edge | None:
-    """The edge that the settings at or above each rung's best show; None where none of them diverged."""
+def find_edge(rungs: Sequence[Rung], horizon: int, *, decays: bool) -> Edge | None:
+    """The edge that the settings at or above each rung's best show; None where none of them diverged.
+
+    Args:
+        rungs: what was trained.
+        horizon: H.
+        decays: whether the schedule ends well below its peak.
+    """
     x, age, bad = [], [], []
     for rung in rungs:
         best = min(rung.curves, key=lambda c: c.loss)
@@ -67,7 +74,7 @@ def find_edge(rungs: Sequence[Rung], horizon: int) -> Edge | None:
     if max(bad, default=-1.0) < 0:
         return None
     places = np.arange(min(x) - BEYOND, max(x) + BEYOND, 0.02)
-    mean, deviation = DRIFT
+    mean, deviation = DECAYING if decays else CONSTANT
     drifts = np.linspace(mean - 3 * deviation, mean + 3 * deviation, 25)
     log = -0.5 * ((drifts - mean) / deviation) ** 2 + np.zeros((len(places), 1))
     for x_i, age_i, sign in zip(x, age, bad, strict=True):

@@ -12,8 +12,9 @@ __all__ = ["Ladder", "Stage", "climb", "climb_on", "seconds_of"]
 
 SCOUT_SHARE = 0.14
 SCOUT_LANES = 12
-# Of what scouting leaves: (share, settings), growing about 2.4-fold; a rung that reaches the horizon has more settings.
-SHARES = ((0.19, 6), (0.33, 5), (0.48, 3))
+# Of what scouting leaves, (share, settings) of each rung to come, growing rather more than twofold. The first that also
+# grows twofold from the scouting is taken. A rung that reaches the horizon has more settings instead.
+CLIMBS = (((0.17, 5), (0.31, 4), (0.52, 3)), ((0.38, 4), (0.62, 3)), ((1.0, 4),))
 MOST = 40  # settings of a rung
 
 
@@ -65,18 +66,18 @@ def climb(total: int, horizon: int) -> Ladder:
 
 def climb_on(total: int, steps: int, horizon: int) -> tuple[Stage, ...]:
     """The rungs after a scouting of `steps` steps, for `total` training steps more."""
+    grow = min(2 * steps, horizon)
+    shares = next((c for c in CLIMBS if c[0][0] * total >= c[0][1] * grow), CLIMBS[-1])
     rungs: list[Stage] = []
-    before, carried = steps, 0.0
-    for share, settings in SHARES:
-        have = share * total + carried
+    left_over = 0.0
+    for share, settings in shares:
+        have = share * total + left_over
         rung_steps = int(min(have / settings, horizon))
-        if rung_steps < max(1, min(1.5 * before, horizon)):
-            carried = have  # too little for a step up: the next rung gets it
-            continue
+        if rung_steps < 1:
+            break
         n = int(min(have // rung_steps, MOST))
         rungs.append(Stage(n, rung_steps))
-        carried = have - n * rung_steps
-        before = rung_steps
+        left_over = have - n * rung_steps
     return tuple(rungs)
 
 

@@ -23,7 +23,6 @@ __all__ = ["Range", "Sight", "race", "sight"]
 FIRST_LOOK = (-5.0, 1.0)  # log₁₀ of the first range; it grows by itself
 FARTHEST = (-10.0, 4.0)  # where growing ends
 RISE = 0.1  # a rung covers where at most this part more of the drop is lost than at the best …
-PROBING = 5  # a rung of as many settings sends one to the edge
 LEAST_SPAN, MOST_SPAN = 0.25, 1.0  # … but at least and at most these decades to each side
 
 
@@ -144,15 +143,10 @@ def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
         return [_round(min(max(middle, bounds.low), bounds.high))]
     low, high = min(low, middle - LEAST_SPAN), max(high, middle + LEAST_SPAN)
     low, high = max(low, middle - MOST_SPAN, bounds.low), min(high, middle + MOST_SPAN, bounds.high)
-    probe: list[float] = []
     if now.edge is not None:
-        edge = now.edge.at(stage.steps)
-        high = min(high, edge - 0.1)
-        if stage.settings >= PROBING:
-            probe = [min(edge, bounds.high)]
+        high = min(high, now.edge.at(stage.steps) - 0.1)
     low = max(min(low, high - 2 * LEAST_SPAN), bounds.low)
-    inner = np.linspace(low, max(high, low), stage.settings - len(probe)).tolist()
-    return list(dict.fromkeys(_round(v) for v in inner + probe))
+    return list(dict.fromkeys(_round(v) for v in np.linspace(low, max(high, low), stage.settings)))
 
 
 def sight(session: Session) -> Sight | None:
@@ -182,7 +176,7 @@ def sight(session: Session) -> Sight | None:
     )
     if not (init[seen.rung] > seen.loss).any():
         return None
-    return Sight(fit(seen), seen, find_edge(session.rungs, session.horizon))
+    return Sight(fit(seen), seen, find_edge(session.rungs, session.horizon, decays=session.facts.decays))
 
 
 def _round(x: float) -> float:
