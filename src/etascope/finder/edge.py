@@ -7,6 +7,8 @@ the probability
 
     P(x, h) = 1 / (1 + 10^(−s·(x − e_H − d·log₁₀(h / H))))
 
+What explodes, though, ending at a hundred times the loss at init or at no number at all, does so in a longer run too.
+
 The posterior of (e_H, d) is summed over a grid. Its prior is flat in e_H and normal in d, read off dense truths
 (`benchmarks/results/`).
 """
@@ -20,13 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Rung
+from ..records import Curve, Rung
 
 __all__ = ["Edge", "find_edge"]
 
 Floats = NDArray[np.float64]
 
-DECAYING, CONSTANT = (0.6, 0.35), (0.15, 0.3)  # mean and deviation of d's prior, in decades per decade of steps
+DECAYING, CONSTANT = (0.7, 0.4), (0.15, 0.4)  # mean and deviation of d's prior, in decades per decade of steps
+EXPLODED = 100.0  # times the loss at init
 STEEP = 4.0  # s: a quarter of a decade from even odds to ten to one
 BEYOND = 4.0  # decades above the largest lr tried that are thought of
 
@@ -55,12 +58,13 @@ class Edge:
         return float(places_ED.ravel()[order][min(int(np.searchsorted(total, probability)), len(total) - 1)])
 
 
-def find_edge(rungs: Sequence[Rung], horizon: int, *, decays: bool) -> Edge | None:
+def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays: bool) -> Edge | None:
     """The edge that the settings at or above each rung's best show; None where none of them diverged.
 
     Args:
         rungs: what was trained.
         horizon: H.
+        init: the loss at init, where it is known.
         decays: whether the schedule ends well below its peak.
     """
     x, age, bad = [], [], []
@@ -69,7 +73,7 @@ def find_edge(rungs: Sequence[Rung], horizon: int, *, decays: bool) -> Edge | No
         for c in rung.curves:
             if c.lr >= best.lr:
                 x.append(math.log10(c.lr))
-                age.append(math.log10(rung.steps / horizon))
+                age.append(0.0 if _exploded(c, init) else math.log10(rung.steps / horizon))
                 bad.append(1.0 if c.diverged else -1.0)
     if max(bad, default=-1.0) < 0:
         return None
@@ -82,3 +86,9 @@ def find_edge(rungs: Sequence[Rung], horizon: int, *, decays: bool) -> Edge | No
         log -= np.log1p(10.0 ** np.clip(-odds, -30, 30))
     weights = np.exp(log - log.max())
     return Edge(places, drifts, weights / weights.sum(), horizon)
+
+
+def _exploded(curve: Curve, init: float | None) -> bool:
+    if not curve.diverged or init is None:
+        return curve.diverged
+    return curve.ended is None or curve.ended - init > EXPLODED * abs(init)

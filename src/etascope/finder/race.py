@@ -176,7 +176,9 @@ def sight(session: Session) -> Sight | None:
     )
     if not (init[seen.rung] > seen.loss).any():
         return None
-    return Sight(fit(seen), seen, find_edge(session.rungs, session.horizon, decays=session.facts.decays))
+    facts = session.facts
+    edge = find_edge(session.rungs, session.horizon, facts.init_loss, decays=facts.decays)
+    return Sight(fit(seen), seen, edge)
 
 
 def _round(x: float) -> float:
