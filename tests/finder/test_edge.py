@@ -10,11 +10,12 @@ from etascope.records import Curve, Rung
 
 def rung(steps, losses):
     """A rung from {lr: final loss}; a loss of 2 is that at init, one above it diverged, `inf` was not finite."""
-    curves = [
-        Curve(lr, 0, steps, v if v <= 2 else math.inf, 3 if v == math.inf else None, steps, ended=v if 2 < v < math.inf else None)
-        for lr, v in losses.items()
-    ]  # fmt: skip
-    return Rung.of(steps, curves)
+
+    def curve(lr, loss):
+        bad, ended = loss > 2, loss if 2 < loss < math.inf else None
+        return Curve(lr, 0, steps, math.inf if bad else loss, 3 if loss == math.inf else None, steps, ended=ended)
+
+    return Rung.of(steps, [curve(lr, loss) for lr, loss in losses.items()])
 
 
 def test_nothing_diverged():
