@@ -7,7 +7,7 @@ import re
 from itertools import count
 from pathlib import Path
 
-from ..records import unwritable
+from ..storage import unwritable
 
 __all__ = ["new_folder", "open_folder"]
 

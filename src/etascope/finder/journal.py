@@ -19,7 +19,8 @@ from typing import Any
 
 from ..engines.base import Setting, Trained
 from ..errors import RecordError
-from ..records import Curve, Engine, unwritable
+from ..records import Curve, Engine
+from ..storage import unwritable
 
 __all__ = ["Head", "Journal"]
 
