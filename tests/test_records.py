@@ -430,20 +430,21 @@ class TestJudge:
     def test_the_words(self) -> None:
         assert (
             finding().judge(1e-3).text
-            == "0.001 is too low, by a factor of 10: it would give up about 50% of the drop in loss"
+            == "1e-3 is too low by a factor of 10: it would give up about 50% of the drop in loss"
         )
-        assert finding().judge(0.1).text.startswith("0.1 is too high, by a factor of 10")
+        assert finding().judge(0.1).text.startswith("0.1 is too high by a factor of 10")
+        assert finding(goal="max").judge(0.1).text.endswith("of the gain in the metric")
         assert finding().judge(0.5).text == "0.5 diverges: the edge is at 0.5"
 
     def test_without_a_loss_at_init_there_is_no_price(self) -> None:
         v = finding(init_loss=None).judge(1e-3)
         assert math.isnan(v.regret)
-        assert v.text == "0.001 is too low, by a factor of 10"
+        assert v.text == "1e-3 is too low by a factor of 10"
 
     def test_without_an_edge_nothing_diverges(self) -> None:
         assert finding(edge=None).judge(1e3).verdict == "too high"
 
-    @pytest.mark.parametrize("lr", [0, -1.0, math.nan, INF, "0.1", None])
+    @pytest.mark.parametrize("lr", [0, -1.0, math.nan, INF, "0.1", None, True])
     def test_no_learning_rate(self, lr: Any) -> None:
         with pytest.raises(ValueError, match="a learning rate is a positive number"):
             finding().judge(lr)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .records import Finding, Unanswered
+    from .records import Finding, Sweep, Unanswered
 
 __all__ = [
     "EngineError",
@@ -76,11 +76,14 @@ class MissingExtra(EtascopeError, ImportError):
 
 
 class NoAnswer(EtascopeError):
-    """No answer can honestly be given. `record` is the evidence (an `Unanswered`), written where one was asked for."""
+    """No answer can honestly be given. `record` is the evidence, written where one was asked for.
+
+    It is an `Unanswered`, or a `Sweep` in which everything diverged.
+    """
 
     exit_code = 3
 
-    def __init__(self, cause: str, next_move: str = "", *, record: Unanswered | None = None) -> None:
+    def __init__(self, cause: str, next_move: str = "", *, record: Sweep | Unanswered | None = None) -> None:
         super().__init__(cause, next_move)
         self.record = record
 

@@ -19,12 +19,14 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import numbers as n
 from ._json import Loss, Lr, decode_fields, encode, plain
 from .errors import RecordError
 from .storage import write_atomically
@@ -447,22 +449,27 @@ class Finding(Evidence):
         Raises:
             ValueError: `lr` is not a positive, finite number.
         """
-        if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
+        if isinstance(lr, bool) or not isinstance(lr, Real) or not math.isfinite(lr) or lr <= 0:
             raise ValueError(f"a learning rate is a positive number, not {lr!r}")
-        p, lo, hi = self.predicted, self.zone[0], self.zone[1]
+        lr, said = float(lr), n.lr(lr, 3)
+        if self.edge is not None and lr >= self.edge:
+            return Verdict(lr, "diverges", math.inf, math.inf, f"{said} diverges: the edge is at {n.lr(self.edge)}")
+        p, (low, high) = self.predicted, self.zone
         finite = np.isfinite(p.loss)  # past the edge there is no number to interpolate
         loss = float(np.interp(math.log(lr), np.log(p.lrs)[finite], np.array(p.loss)[finite]))
-        drop = None if self.init_loss is None else self.init_loss - self.loss
-        regret = max(0.0, loss - self.loss) / drop if drop else math.nan
-        price = "" if not drop else f": it would give up about {regret:.0%} of the drop in loss"
-        if self.edge is not None and lr >= self.edge:
-            return Verdict(lr, "diverges", math.inf, math.inf, f"{lr:.2g} diverges: the edge is at {self.edge:.2g}")
-        if lo <= lr <= hi:
-            return Verdict(lr, "in the zone", loss, regret, f"{lr:.2g} is in the zone: as good as {self.lr:.2g}")
-        kind: Literal["too low", "too high"] = "too low" if lr < lo else "too high"
-        factor = self.lr / lr if lr < self.lr else lr / self.lr
-        text = f"{lr:.2g} is {kind}, by a factor of {factor:.2g}{price}"
+        regret = self._regret(loss)
+        if low <= lr <= high:
+            return Verdict(lr, "in the zone", loss, regret, f"{said} is in the zone: as good as {n.lr(self.lr)}")
+        kind: Literal["too low", "too high"] = "too low" if lr < low else "too high"
+        text = f"{said} is {kind} by a factor of {n.lr(max(self.lr / lr, lr / self.lr))}"
+        if math.isfinite(regret):
+            drop = "gain in the metric" if self.goal == "max" else "drop in loss"
+            text += f": it would give up about {n.percent(regret)} of the {drop}"
         return Verdict(lr, kind, loss, regret, text)
+
+    def _regret(self, loss: float) -> float:
+        drop = math.nan if self.init_loss is None else self.init_loss - self.loss
+        return max(0.0, loss - self.loss) / drop if drop > 0 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
