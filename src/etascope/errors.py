@@ -7,7 +7,6 @@
         ├── ScheduleError        a schedule that cannot be built, bound or called   (exit code 2)
         ├── EngineError          the asked engine cannot train this task            (exit code 2)
         ├── RecordError          a record that cannot be read or written            (exit code 2)
-        ├── MissingExtra         an optional dependency is not installed            (exit code 2)
         └── NoAnswer             no answer can honestly be given; holds the record  (exit code 3)
     KeyboardInterrupt
     └── Interrupted              Ctrl-C during a race; holds the best finding so far (exit code 130)
@@ -26,7 +25,6 @@ __all__ = [
     "EngineError",
     "EtascopeError",
     "Interrupted",
-    "MissingExtra",
     "NoAnswer",
     "OptionError",
     "RecordError",
@@ -69,10 +67,6 @@ class EngineError(EtascopeError):
 
 class RecordError(EtascopeError):
     """A record or journal that cannot be read or written."""
-
-
-class MissingExtra(EtascopeError, ImportError):
-    """An optional dependency is missing; the message holds the line that installs it."""
 
 
 class NoAnswer(EtascopeError):

@@ -227,7 +227,7 @@ def test_one_nan_row_in_shuffled_data_is_named_whenever_a_rung_meets_it(engine):
     x[300, 1] = math.nan
     task = classifier(x, (x[:, 0] > 0).long(), horizon=400)
     for seed in range(3):
-        with pytest.raises(eta.TaskError, match="the data is (why|not finite): training batch"):
+        with pytest.raises(eta.TaskError, match=r"the data is (why|not finite): training batch"):
             eta.find(task, engine=engine, seed=seed)
     with pytest.raises(eta.TaskError, match=r"the data is why: training batch .* of seed 2"):
         eta.sweep(task, lrs=[1e-3, 1e-2], seeds=(2,), engine=engine)
