@@ -219,6 +219,7 @@ class TestLoadErrors:
         [
             ("lr", "abc"),
             ("lr", -1),
+            ("lr", 1e300),
             ("lr", True),
             pytest.param("lr", 10**400, id="lr-too large"),
             ("zone", None),

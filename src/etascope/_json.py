@@ -91,7 +91,7 @@ def _loss(value: Any, where: str) -> float:
 
 def _lr(value: Any, where: str) -> float:
     lr = _number(value, where)
-    return lr if lr > 0 else _refuse(value, where, "a positive number")
+    return lr if 1e-100 < lr < 1e100 else _refuse(value, where, "a learning rate")
 
 
 Loss = Annotated[float, _loss]  # a diverged loss is inf, for which JSON has no number: it is null there

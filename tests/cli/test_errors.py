@@ -1,5 +1,6 @@
 """Errors: words on the terminal, the traceback in a file."""
 
+import json
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ import torch, etascope
 def loss(model, batch):
     raise ValueError("not today")
 task = etascope.Task(
-    model=torch.nn.Linear(2, 1), loss=loss, optimizer=torch.optim.SGD, train=[torch.ones(4, 2)], horizon=10
+    model=torch.nn.Linear(2, 50), loss=loss, optimizer=torch.optim.SGD, train=[torch.ones(4, 2)], horizon=10
 )
 """
 
@@ -86,6 +87,16 @@ def test_where_the_traceback_lies_is_said_once(cli, here):
     got = cli("find", "own.py")
     assert got.code == 2 and f"own.py:{RAISES[: RAISES.index('not today')].count(chr(10)) + 1}" in got.err
     assert got.err.count("whole traceback") == 1 and got.err.count("error.txt") == 1
+
+
+def test_a_loss_that_is_not_finite_at_the_start_is_printed_and_kept(cli, here):
+    (here / "own.py").write_text(
+        RAISES.replace('raise ValueError("not today")', "return model(batch).log().mean() * 0")
+    )
+    got = cli("find", "own.py", "--json", "--out", "o")
+    assert got.code == 3 and json.loads(got.out) == json.loads((here / "o" / "finding.json").read_text())
+    assert "No answer: the loss is" in got.err and json.loads(got.out)["interval"] is None
+    assert "at the start" in cli("find", "own.py", "--out", "o").out  # again, in words
 
 
 def test_a_report_that_cannot_be_written_knows_no_out(cli, records, here):

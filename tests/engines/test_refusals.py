@@ -310,6 +310,15 @@ def test_what_raises_is_named_with_file_line_and_exception(what: str) -> None:
     assert raised.value.next_move
 
 
+def test_a_loss_that_ends_the_program_is_named() -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        raise SystemExit(7)
+
+    with pytest.raises(TaskError, match=r"loss ended the program, by sys\.exit\(7\)") as raised:
+        check(small_task(loss=loss))
+    assert line_of(loss) in str(raised.value)
+
+
 def test_what_raises_in_a_worker_is_named() -> None:
     with pytest.raises(TaskError, match="the disk is gone") as raised:
         check(small_task(train=DataLoader(Broken(), num_workers=1)))
