@@ -20,7 +20,7 @@ def command(out, engine):
     return [
         sys.executable,
         "-m",
-        "etascope.cli",
+        "etascope",
         "find",
         "digits",
         "--seed",

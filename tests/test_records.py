@@ -142,7 +142,9 @@ class TestRoundTrip:
         assert {"steps", "lrs", "seeds", "losses", "curves"} <= data["rungs"][0].keys()
         assert (data["edge"], data["mine"], data["lr"]) == (None, None, 0.01)
         assert {"engine", "chunk", "threads"} <= data["engine"].keys()
-        assert unanswered().to_json()["lr"] is None
+        data = unanswered().to_json()
+        assert {*contract.split(), "versions"} <= data.keys()
+        assert [data[key] for key in ("lr", "interval", "zone", "edge", "loss", "mine")] == 6 * [None]
 
     def test_numpys_numbers_are_numbers(self) -> None:
         record = finding(lr=np.float64(0.02), zone=tuple(np.array([0.01, 0.03])))
@@ -169,6 +171,13 @@ class TestRoundTrip:
         assert Curve.from_json(json.loads(text)) == one
         rung = Rung(one.steps, (one, replace(one, lr=2 * one.lr)))
         assert Rung.from_json(json.loads(json.dumps(rung.to_json(), allow_nan=False))) == rung
+
+    def test_an_unknown_regret_stays_unknown(self) -> None:
+        record = finding(init_loss=None)
+        for lr, known in ((1e-3, math.isnan), (0.6, math.isinf)):  # too low, and beyond the edge
+            back = Finding.from_json(replace(record, mine=record.judge(lr)).to_json())
+            assert back.mine is not None
+            assert known(back.mine.regret)
 
     def test_fields_of_a_newer_minor_version_are_passed_over(self) -> None:
         assert Finding.from_json(finding().to_json() | {"new": [1, 2]}) == finding()
@@ -205,6 +214,41 @@ class TestLoadErrors:
         with pytest.raises(RecordError, match="damaged"):
             load(tmp_path)
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("lr", "abc"),
+            ("lr", -1),
+            ("lr", 1e300),
+            ("lr", True),
+            pytest.param("lr", 10**400, id="lr-too large"),
+            ("zone", None),
+            ("zone", [1]),
+            ("zone", [-1, 1]),
+            ("horizon", "q"),
+            ("horizon", 2.5),
+            ("wall_s", None),
+            ("drift", None),
+            ("schedule", 5),
+            ("versions", []),
+            ("versions", {"torch": 2}),
+            ("rungs", {}),
+            ("notes", "text"),
+            ("complete", 1),
+        ],
+    )
+    def test_a_wrong_type_is_named_with_its_file(self, key: str, value: Any, tmp_path: Path) -> None:
+        (tmp_path / "finding.json").write_text(json.dumps(finding().to_json() | {key: value}))
+        with pytest.raises(RecordError, match=rf"finding\.json: the .* record is damaged: {key}"):
+            load(tmp_path)
+
+    def test_a_wrong_type_deep_inside_is_named(self, tmp_path: Path) -> None:
+        data = finding().to_json()
+        data["rungs"][0]["curves"][1]["lr"] = "x"
+        (tmp_path / "finding.json").write_text(json.dumps(data))
+        with pytest.raises(RecordError, match=r"rungs\[0\]\.curves\[1\]\.lr is 'x', not a number"):
+            load(tmp_path)
+
     @pytest.mark.parametrize("key", ["rungs", "engine", "predicted", "zone", "horizon"])
     def test_a_missing_key(self, key: str, tmp_path: Path) -> None:
         data = finding().to_json()
@@ -233,7 +277,8 @@ class TestWriting:
         with pytest.raises(RecordError, match="No space left on device") as raised:
             write_atomically(path, "new")
         assert isinstance(raised.value.__cause__, OSError)
-        assert "--out" in raised.value.next_move
+        assert "Free some space" in raised.value.next_move
+        assert "--out" not in raised.value.next_move  # finding.save(path) knows no such option
         assert path.read_text() == "old"
         assert [p.name for p in tmp_path.iterdir()] == ["finding.json"]
 
@@ -255,7 +300,7 @@ class TestWriting:
 
     def test_a_folder_that_cannot_be(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("I am no folder")
-        with pytest.raises(RecordError, match="cannot write"):
+        with pytest.raises(RecordError, match=r"cannot write .*finding\.json: .*/file is a file, not a folder"):
             write_atomically(tmp_path / "file" / "finding.json", "new")
         with pytest.raises(RecordError, match="cannot write"):
             write_atomically("/proc/no-such-folder/finding.json", "new")
@@ -386,20 +431,21 @@ class TestJudge:
     def test_the_words(self) -> None:
         assert (
             finding().judge(1e-3).text
-            == "0.001 is too low, by a factor of 10: it would give up about 50% of the drop in loss"
+            == "1e-3 is too low by a factor of 10: it would give up about 50% of the drop in loss"
         )
-        assert finding().judge(0.1).text.startswith("0.1 is too high, by a factor of 10")
+        assert finding().judge(0.1).text.startswith("0.1 is too high by a factor of 10")
+        assert finding(goal="max").judge(0.1).text.endswith("of the gain in the metric")
         assert finding().judge(0.5).text == "0.5 diverges: the edge is at 0.5"
 
     def test_without_a_loss_at_init_there_is_no_price(self) -> None:
         v = finding(init_loss=None).judge(1e-3)
         assert math.isnan(v.regret)
-        assert v.text == "0.001 is too low, by a factor of 10"
+        assert v.text == "1e-3 is too low by a factor of 10"
 
     def test_without_an_edge_nothing_diverges(self) -> None:
         assert finding(edge=None).judge(1e3).verdict == "too high"
 
-    @pytest.mark.parametrize("lr", [0, -1.0, math.nan, INF, "0.1", None])
+    @pytest.mark.parametrize("lr", [0, -1.0, math.nan, INF, "0.1", None, True])
     def test_no_learning_rate(self, lr: Any) -> None:
         with pytest.raises(ValueError, match="a learning rate is a positive number"):
             finding().judge(lr)

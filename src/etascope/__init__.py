@@ -11,7 +11,6 @@ from .errors import (
     EngineError,
     EtascopeError,
     Interrupted,
-    MissingExtra,
     NoAnswer,
     OptionError,
     RecordError,
@@ -63,7 +62,6 @@ __all__ = [
     "EngineError",
     "EtascopeError",
     "Interrupted",
-    "MissingExtra",
     "NoAnswer",
     "OptionError",
     "RecordError",
@@ -88,8 +86,8 @@ _HOME = {name: room for room, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _HOME[name] == "finder":
-        importlib.import_module(".reports", __name__)  # so that print(finding) shows the answer
+    if _HOME[name] in ("finder", "records"):
+        importlib.import_module(".reports", __name__)  # so that print(record) shows the answer
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value

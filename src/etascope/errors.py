@@ -7,7 +7,6 @@
         ├── ScheduleError        a schedule that cannot be built, bound or called   (exit code 2)
         ├── EngineError          the asked engine cannot train this task            (exit code 2)
         ├── RecordError          a record that cannot be read or written            (exit code 2)
-        ├── MissingExtra         an optional dependency is not installed            (exit code 2)
         └── NoAnswer             no answer can honestly be given; holds the record  (exit code 3)
     KeyboardInterrupt
     └── Interrupted              Ctrl-C during a race; holds the best finding so far (exit code 130)
@@ -20,13 +19,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .records import Finding, Unanswered
+    from .records import Finding, Sweep, Unanswered
 
 __all__ = [
     "EngineError",
     "EtascopeError",
     "Interrupted",
-    "MissingExtra",
     "NoAnswer",
     "OptionError",
     "RecordError",
@@ -71,16 +69,15 @@ class RecordError(EtascopeError):
     """A record or journal that cannot be read or written."""
 
 
-class MissingExtra(EtascopeError, ImportError):
-    """An optional dependency is missing; the message holds the line that installs it."""
-
-
 class NoAnswer(EtascopeError):
-    """No answer can honestly be given. `record` is the evidence (an `Unanswered`), written where one was asked for."""
+    """No answer can honestly be given. `record` is the evidence, written where one was asked for.
+
+    It is an `Unanswered`, or a `Sweep` in which everything diverged.
+    """
 
     exit_code = 3
 
-    def __init__(self, cause: str, next_move: str = "", *, record: Unanswered | None = None) -> None:
+    def __init__(self, cause: str, next_move: str = "", *, record: Sweep | Unanswered | None = None) -> None:
         super().__init__(cause, next_move)
         self.record = record
 

@@ -14,19 +14,22 @@ which has no such number, it is null.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import numbers as n
+from ._json import Loss, Lr, decode_fields, encode, plain
 from .errors import RecordError
+from .storage import write_atomically
 
 __all__ = [
     "Curve",
@@ -42,10 +45,12 @@ __all__ = [
     "write_atomically",
 ]
 
-Point = tuple[int, float]  # (step, loss)
+Point = tuple[int, Loss]  # (step, loss)
 Json = dict[str, Any]
 FloatArray = NDArray[np.float64]
 R = TypeVar("R", bound="Evidence")
+
+REBUILD = "Rebuild it by repeating the command that made it with the same --out."
 
 
 # ---------------------------------------------------------------------------------------- pieces
@@ -68,10 +73,10 @@ class Curve:
         ended: the finite loss of a run that counts as diverged since it ended above the loss at init, else None.
     """
 
-    lr: float
+    lr: Lr
     seed: int
     steps: int
-    loss: float
+    loss: Loss
     diverged_at: int | None
     trained: int
     train: tuple[Point, ...] = ()
@@ -85,22 +90,13 @@ class Curve:
 
     def to_json(self) -> Json:
         """Plain data; non-finite losses are None."""
-        out = {f.name: getattr(self, f.name) for f in fields(self)}
-        out["loss"] = _plain(self.loss)
-        out["train"] = [[s, _plain(v)] for s, v in self.train]
-        out["val"] = [[s, _plain(v)] for s, v in self.val]
-        return out
+        return {f.name: encode(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Curve:
-        """The inverse of `to_json`."""
-        rest = {k: v for k, v in data.items() if k not in ("loss", "train", "val")}
-        return cls(
-            **rest,
-            loss=_number(data["loss"]),
-            train=tuple((int(s), _number(v)) for s, v in data["train"]),
-            val=tuple((int(s), _number(v)) for s, v in data["val"]),
-        )
+    def from_json(cls, data: Mapping[str, Any], where: str = "") -> Curve:
+        """The inverse of `to_json`; `where` is what errors call it."""
+        read: Curve = decode_fields(cls, data, where)
+        return read
 
 
 @dataclass(frozen=True)
@@ -152,14 +148,15 @@ class Rung:
             "steps": self.steps,
             "lrs": list(self.lrs),
             "seeds": list(self.seeds),
-            "losses": [[_plain(v) for v in row] for row in self.losses],
+            "losses": [[plain(v) for v in row] for row in self.losses],
             "curves": [c.to_json() for c in self.curves],
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Rung:
-        """The inverse of `to_json` (the table is made again from the curves)."""
-        return cls(int(data["steps"]), tuple(Curve.from_json(c) for c in data["curves"]))
+    def from_json(cls, data: Mapping[str, Any], where: str = "") -> Rung:
+        """The inverse of `to_json` (the table is made again from the curves); `where` is what errors call it."""
+        read: Rung = decode_fields(cls, data, where)
+        return read
 
 
 @dataclass(frozen=True)
@@ -188,10 +185,15 @@ class Predicted:
     `low` and `high` bound the middle 90% of what the race leaves possible.
     """
 
-    lrs: tuple[float, ...]
-    loss: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    lrs: tuple[Lr, ...]
+    loss: tuple[Loss, ...]
+    low: tuple[Loss, ...]
+    high: tuple[Loss, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be interpolated."""
+        if len({len(self.lrs), len(self.loss), len(self.low), len(self.high)}) > 1:
+            raise ValueError("the predicted losses are not as many as their lrs")
 
 
 @dataclass(frozen=True)
@@ -203,15 +205,22 @@ class Verdict:
         verdict: where it lies.
         loss: the loss predicted for it at the full horizon (`inf` where it diverges).
         regret: what it would cost: (loss − loss at the found lr) as a fraction of the whole drop from
-            the loss at init; `inf` where it diverges.
+            the loss at init; `inf` where it diverges, `nan` where the loss at init is unknown.
         text: the same in one sentence.
     """
 
-    lr: float
+    lr: Lr
     verdict: Literal["too low", "in the zone", "too high", "diverges"]
-    loss: float
-    regret: float
+    loss: Loss
+    regret: Loss
     text: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "") -> Verdict:
+        """Read one back; `where` is what errors call it."""
+        read: Verdict = decode_fields(cls, data, where)
+        unknown = data["regret"] is None and read.verdict != "diverges"
+        return replace(read, regret=math.nan) if unknown else read
 
     def __str__(self) -> str:
         return self.text
@@ -270,28 +279,25 @@ class Evidence:
 
     def to_json(self) -> Json:
         """Strict-JSON data; the keys are a contract."""
-        return {"schema": self.schema} | {f.name: _encode(getattr(self, f.name)) for f in fields(self)}
+        return {"schema": self.schema} | {f.name: encode(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_json(cls: type[R], data: Mapping[str, Any]) -> R:
         """The inverse of `to_json`.
 
         Raises:
-            RecordError: `data` is not a record of this kind and schema.
+            RecordError: `data` is not a record of this kind and schema, or one of its values is of a wrong type.
         """
         if data.get("schema") != cls.schema:
             raise RecordError(
                 f"this is not a {cls.schema!r} record, its schema is {data.get('schema')!r}",
                 "Give the file or folder that etascope wrote, or update etascope if it is newer.",
             )
-        names = {f.name for f in fields(cls)}
         try:
-            return cls(**{k: _decode(k, v) for k, v in data.items() if k in names})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RecordError(
-                f"the {cls.schema!r} record is damaged: {type(error).__name__}: {error}",
-                "Rebuild it by repeating the command that made it with the same --out.",
-            ) from error
+            read: R = decode_fields(cls, data, "")
+        except ValueError as error:
+            raise RecordError(f"the {cls.schema!r} record is damaged: {error}", REBUILD) from error
+        return read
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the record as strict JSON, atomically."""
@@ -425,11 +431,11 @@ class Finding(Evidence):
 
     schema: ClassVar[str] = "etascope.finding/1"
 
-    lr: float
-    interval: tuple[float, float]
-    zone: tuple[float, float]
-    edge: float | None
-    loss: float
+    lr: Lr
+    interval: tuple[Lr, Lr]
+    zone: tuple[Lr, Lr]
+    edge: Lr | None
+    loss: Loss
     mine: Verdict | None = None
     budget: float
     drift: float
@@ -443,33 +449,43 @@ class Finding(Evidence):
         Raises:
             ValueError: `lr` is not a positive, finite number.
         """
-        if not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
+        if isinstance(lr, bool) or not isinstance(lr, Real) or not math.isfinite(lr) or lr <= 0:
             raise ValueError(f"a learning rate is a positive number, not {lr!r}")
-        p, lo, hi = self.predicted, self.zone[0], self.zone[1]
+        lr, said = float(lr), n.lr(lr, 3)
+        if self.edge is not None and lr >= self.edge:
+            return Verdict(lr, "diverges", math.inf, math.inf, f"{said} diverges: the edge is at {n.lr(self.edge)}")
+        p, (low, high) = self.predicted, self.zone
         finite = np.isfinite(p.loss)  # past the edge there is no number to interpolate
         loss = float(np.interp(math.log(lr), np.log(p.lrs)[finite], np.array(p.loss)[finite]))
-        drop = None if self.init_loss is None else self.init_loss - self.loss
-        regret = max(0.0, loss - self.loss) / drop if drop else math.nan
-        price = "" if not drop else f": it would give up about {regret:.0%} of the drop in loss"
-        if self.edge is not None and lr >= self.edge:
-            return Verdict(lr, "diverges", math.inf, math.inf, f"{lr:.2g} diverges: the edge is at {self.edge:.2g}")
-        if lo <= lr <= hi:
-            return Verdict(lr, "in the zone", loss, regret, f"{lr:.2g} is in the zone: as good as {self.lr:.2g}")
-        kind: Literal["too low", "too high"] = "too low" if lr < lo else "too high"
-        factor = self.lr / lr if lr < self.lr else lr / self.lr
-        text = f"{lr:.2g} is {kind}, by a factor of {factor:.2g}{price}"
+        regret = self._regret(loss)
+        if low <= lr <= high:
+            return Verdict(lr, "in the zone", loss, regret, f"{said} is in the zone: as good as {n.lr(self.lr)}")
+        kind: Literal["too low", "too high"] = "too low" if lr < low else "too high"
+        text = f"{said} is {kind} by a factor of {n.lr(max(self.lr / lr, lr / self.lr))}"
+        if math.isfinite(regret):
+            drop = "gain in the metric" if self.goal == "max" else "drop in loss"
+            text += f": it would give up about {n.percent(regret)} of the {drop}"
         return Verdict(lr, kind, loss, regret, text)
+
+    def _regret(self, loss: float) -> float:
+        drop = math.nan if self.init_loss is None else self.init_loss - self.loss
+        return max(0.0, loss - self.loss) / drop if drop > 0 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unanswered(Evidence):
-    """The evidence of a race that allows no honest answer, with the reason in words."""
+    """The evidence of a race that allows no honest answer, with the reason in words; what a finding answers is None."""
 
     schema: ClassVar[str] = "etascope.finding/1"
 
     reason: str
     budget: float
     lr: None = None
+    interval: None = None
+    zone: None = None
+    edge: None = None
+    loss: None = None
+    mine: None = None
     complete: bool = True
 
 
@@ -497,51 +513,23 @@ def load(path: str | os.PathLike[str]) -> Evidence:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}", "Check the path.") from error
-    except ValueError as error:
-        raise RecordError(
-            f"{path} is damaged, it is not JSON: {error}",
-            "Rebuild it by repeating the command that made it with the same --out.",
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged, it is not JSON: {error}", REBUILD) from error
+    try:
+        return _kind_of(data).from_json(data)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error.cause}", error.next_move) from error
+
+
+def _kind_of(data: Any) -> type[Evidence]:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema == Sweep.schema:
-        return Sweep.from_json(data)
+        return Sweep
     if schema == Finding.schema:
-        return Finding.from_json(data) if data.get("lr") is not None else Unanswered.from_json(data)
+        return Finding if data.get("lr") is not None else Unanswered
     raise RecordError(
-        f"{path} is not a record of etascope: its schema is {schema!r}",
+        f"not a record of etascope, its schema is {schema!r}",
         "Give the file or folder that `etascope find` or `etascope sweep` wrote.",
-    )
-
-
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file whole or not at all: into a neighbour first, then renamed over `path`.
-
-    Raises:
-        RecordError: the folder cannot be written or the disk is full; the old file, if any, is unchanged.
-    """
-    path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):  # a second fault must not hide the first
-            part.unlink(missing_ok=True)
-
-
-def unwritable(path: Path, error: OSError) -> RecordError:
-    """The error for a path that cannot be written."""
-    return RecordError(
-        f"cannot write {path}: {error.strerror or error}",
-        "Free some space or choose another folder with --out (out=), then repeat the command: "
-        "what was trained before is kept.",
     )
 
 
@@ -555,41 +543,3 @@ def show_with(html: Callable[[Evidence], str], text: Callable[[Evidence], str]) 
     """Register how records show themselves; `reports` does, so that records need not know it."""
     global _html_hook, _text_hook
     _html_hook, _text_hook = html, text
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _number(value: float | None) -> float:
-    return math.inf if value is None else float(value)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, (Rung, Curve)):
-        return value.to_json()
-    if isinstance(value, (Engine, Predicted, Verdict)):
-        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
-    if isinstance(value, float):
-        return _plain(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_encode(v) for v in value]
-    return value
-
-
-def _decode(key: str, value: Any) -> Any:
-    if key == "rungs":
-        return tuple(Rung.from_json(r) for r in value)
-    if key == "engine":
-        return Engine(**value)
-    if key == "predicted":
-        return Predicted(**{k: tuple(_number(v) for v in value[k]) for k in ("lrs", "loss", "low", "high")})
-    if key == "mine" and value is not None:
-        return Verdict(**(value | {k: _number(value[k]) for k in ("loss", "regret")}))
-    if key == "multipliers":
-        return tuple((int(s), float(v)) for s, v in value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    return value

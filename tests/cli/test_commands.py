@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from etascope import errors
+from etascope.finder.progress import choose
 from etascope.records import load
 
 
@@ -20,7 +21,7 @@ def test_answer_on_stdout_and_files_in_a_new_folder(cli, fake, records, here):
     assert (here / folder / "report.html").is_file()
     assert f"{folder}/report.html" in got.out
     options = calls[0][1]
-    assert (options["budget"], options["seed"], options["mine"], options["engine"]) == (0.5, 3, 1e-3, "loop")
+    assert (options["budget"], options["seed"], options["mine"], options["engine"]) == ("0.5", 3, 1e-3, "loop")
     assert options["name"] == "digits" and options["horizon"] is None
 
 
@@ -46,9 +47,10 @@ def noise():
 
 def test_json_is_alone_on_stdout(cli, fake, records):
     def act(task, *, progress, **o):
-        progress.plan("plan: 3 rungs")
+        told = choose(progress)
+        told.plan("plan: 3 rungs")
         noise()
-        progress.rung("rung 1")
+        told.rung("rung 1")
         return records.finding()
 
     fake(act)
@@ -148,6 +150,30 @@ def test_report(cli, records, here):
     records.sweep().save("kept.json")
     assert cli("report", "kept.json").out == "kept.html\n"
     assert (here / "kept.html").is_file() and load("kept.json")
+
+
+def test_a_report_does_not_take_the_place_of_its_record(cli, records, here):
+    records.finding().save("notes.html")
+    assert cli("report", "notes.html").out == "notes-report.html\n"
+    assert load("notes.html") == records.finding()
+
+
+def test_somebody_elses_report_is_not_overwritten(cli, fake, records, here):
+    fake(lambda task, **o: records.finding())
+    (here / "o").mkdir()
+    (here / "o" / "report.html").write_text("a year of work")
+    got = cli("find", "digits", "--out", "o")
+    assert got.code == 2 and "would be overwritten" in got.err and "--out" in got.err
+    assert (here / "o" / "report.html").read_text() == "a year of work"
+
+
+def test_a_sweep_without_an_answer(cli, fake, records, here):
+    def act(task, **o):
+        raise errors.NoAnswer("everything diverges.", "Sweep lower.", record=records.sweep())
+
+    fake(act, "sweep")
+    got = cli("sweep", "digits", "--out", "o")
+    assert got.code == 3 and "Sweep lower." in got.err and (here / "o" / "report.html").is_file()
 
 
 def test_report_without_a_record(cli, here):

@@ -35,6 +35,20 @@ def test_on_a_terminal_there_is_a_bar_below_the_lines(capsys, monkeypatch):
     assert "rung 1 [bold]" in err and "of 80 steps" in err and out == ""
 
 
+@pytest.mark.parametrize("width", [30, 44, 59, 60, 80])
+def test_the_time_left_is_never_cut(width, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    progress = Terminal()
+    progress.start(12_345)
+    progress.tick(6_789)
+    progress.start(12_345)
+    progress.stop()
+    shown = capsys.readouterr().err
+    assert "of 12,345" in shown and "left" in shown and "…" not in shown
+
+
 def test_choice(monkeypatch):
     mine = Silent()
     assert choose(mine) is mine

@@ -173,6 +173,7 @@ def odd_records():
             init_loss=None,
             multipliers=(),
         ),
+        "its own engine": make_finding(engine=Engine("callable", 1, 0, "its own", "a training function")),
         "one rung": make_finding(race(((63, 9, 1e-4, 1.0),))),
         "one lr": make_finding(race(((2000, 1, 1e-2, 1e-2),)), edge=None),
         "no rungs": make_finding(()),

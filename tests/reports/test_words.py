@@ -20,11 +20,16 @@ def test_the_answer_is_five_lines(make):
 
 
 def test_the_users_own_lr_and_the_notes_follow(odd):
-    assert reports.answer(odd["mine low"]).splitlines()[5].startswith("Yours, 1e-3: too low by a factor of 11")
-    assert reports.answer(odd["mine diverges"]).splitlines()[5] == "Yours, 3: diverges, the edge is at 0.19."
+    assert reports.answer(odd["mine low"]).splitlines()[5].startswith("Yours, 1e-3 is too low by a factor of 11: it")
+    assert reports.answer(odd["mine diverges"]).splitlines()[5] == "Yours, 3 diverges: the edge is at 0.19."
     interrupted = reports.answer(odd["interrupted"])
     assert "interrupted before the race was over" in interrupted
     assert interrupted.splitlines()[-1] == "Note: Interrupted in rung 3 of 4."
+
+
+def test_a_training_function_has_no_threads_of_ours(odd):
+    said = reports.text(odd["its own engine"])
+    assert "callable (a training function)" in said and "0 threads" not in said
 
 
 def test_the_line_to_paste_holds_the_very_lr_and_leaves_braces_alone(make):

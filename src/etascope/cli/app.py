@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from ..errors import EtascopeError
 from .find import find
-from .output import complain, say
+from .output import complain, prepare_streams, say, unsayable
 from .report import report
 from .sweep import sweep
 from .tasks import tasks
@@ -66,11 +66,15 @@ def root(
 
 def main() -> None:
     """Run `etascope` with the arguments of this process, and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a picture in characters must not fail in an old encoding
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     try:
         app(prog_name="etascope")
-    except EtascopeError as error:  # of a command without a job: standard output cannot be written
-        complain(f"Error: {error}")
-        sys.exit(error.exit_code)
+    except OSError as error:  # of `--help`, which typer prints
+        _refuse(unsayable(error))
+    except EtascopeError as error:  # of a command without a job
+        _refuse(error)
+
+
+def _refuse(error: EtascopeError) -> NoReturn:
+    complain(f"Error: {error}")
+    sys.exit(error.exit_code)

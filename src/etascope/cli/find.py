@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,6 +53,15 @@ def find(
 ) -> None:
     """Find the learning rate of a task, and show why."""
     job = Job.of(ctx, target, out=out, json=json, traceback=traceback)
+    options: dict[str, Any] = {
+        "budget": budget,
+        "seed": seed,
+        "mine": mine,
+        "engine": engine.value,
+        "device": device,
+        "lr_min": lr_min,
+        "lr_max": lr_max,
+    }
 
     def draw_up() -> str:
         from .. import finder
@@ -61,49 +70,17 @@ def find(
         if json:
             raise OptionError("--plan and --json do not go together.", "Leave one of them out.")
         found = resolve(target, horizon)
-        return str(
-            finder.plan(
-                found.task,
-                horizon=found.horizon,
-                budget=runs_or_time(budget),
-                seed=seed,
-                engine=engine.value,
-                device=device,
-                lr_min=lr_min,
-                lr_max=lr_max,
-                name=found.name,
-            )
-        )
+        return str(finder.plan(found.task, horizon=found.horizon, name=found.name, **options))
 
     def race() -> Finding:
         from .. import finder
         from .target import resolve
 
         found = resolve(target, horizon)
-        return finder.find(
-            found.task,
-            horizon=found.horizon,
-            budget=runs_or_time(budget),
-            seed=seed,
-            engine=engine.value,
-            device=device,
-            lr_min=lr_min,
-            lr_max=lr_max,
-            mine=mine,
-            out=job.choose_folder(found.name),
-            progress=job.progress(),
-            name=found.name,
-        )
+        folder = job.choose_folder(found.name)
+        return finder.find(found.task, horizon=found.horizon, name=found.name, out=folder, progress=True, **options)
 
     if plan:
         carry_out_text(job, draw_up)
     else:
         carry_out(job, race)
-
-
-def runs_or_time(text: str) -> float | str:
-    """A budget as `find` takes it: a number of complete runs, or a time left as it is written."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -10,9 +10,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,7 +20,6 @@ from ..errors import EtascopeError, Interrupted, NoAnswer, RecordError, TaskErro
 from .output import complain, say, stdout_set_aside
 
 if TYPE_CHECKING:
-    from ..finder.progress import Progress
     from ..records import Evidence
 
 __all__ = ["Job", "carry_out", "carry_out_text"]
@@ -49,10 +48,11 @@ class Job:
     with_traceback: bool
     folder: Path | None = None
     fresh: bool = False
-    _progress: list[Progress] = field(default_factory=list)
 
     @classmethod
-    def of(cls, ctx: typer.Context, target: str, *, out: str | None, json: bool, traceback: bool) -> Job:
+    def of(
+        cls, ctx: typer.Context, target: str, *, out: str | None = None, json: bool = False, traceback: bool = False
+    ) -> Job:
         """The job of a command."""
         argv = list(ctx.meta.get("etascope.argv", ()))
         return cls(argv, target, None if out is None else Path(out), json, traceback)
@@ -65,24 +65,9 @@ class Job:
         """
         from .folder import new_folder, open_folder
 
-        if self.asked_out is not None:
-            self.fresh = not self.asked_out.exists()
-            self.folder = open_folder(self.asked_out)
-        elif self.folder is None:
-            self.folder, self.fresh = new_folder(task), True
+        if self.folder is None:
+            self.folder, self.fresh = new_folder(task) if self.asked_out is None else open_folder(self.asked_out)
         return self.folder
-
-    def progress(self) -> Progress:
-        """Lines on standard error, and a bar where that is a terminal."""
-        from ..finder.progress import Terminal
-
-        self._progress.append(Terminal())
-        return self._progress[-1]
-
-    def stop_progress(self) -> None:
-        """Take the bar away, whatever happened."""
-        for progress in self._progress:
-            progress.stop()
 
     def tidy(self) -> None:
         """Remove the folder that this command made, if nothing came to lie in it."""
@@ -93,7 +78,7 @@ class Job:
     def same_command(self) -> str:
         """The line that goes on where this command stopped, ready to paste."""
         line = [*_program(), *self.argv]
-        if self.asked_out is None and self.folder is not None:
+        if self.asked_out is None and self.folder is not None and self.folder.exists():
             line += ["--out", str(self.folder)]
         return shlex.join(line)
 
@@ -104,27 +89,21 @@ def carry_out(job: Job, work: Callable[[], Evidence]) -> None:
     Raises:
         typer.Exit: with the exit code, where it is not 0.
     """
-    try:
+
+    def act() -> int:
         try:
             with stdout_set_aside():
-                try:
-                    record = work()
-                finally:
-                    job.stop_progress()
+                record = work()
         except Interrupted as stop:
             if stop.finding is not None:
                 _hand_over(job, stop.finding)
-            _say_interrupted(job)
+            return _say_interrupted(job)
         except NoAnswer as error:
-            _say_no_answer(job, error)
-        else:
-            _hand_over(job, record)
-    except KeyboardInterrupt:
-        _say_interrupted(job)
-    except typer.Exit:
-        raise
-    except (Exception, SystemExit) as error:
-        _say_error(job, error)
+            return _say_no_answer(job, error)
+        _hand_over(job, record)
+        return 0
+
+    _leave(job, act, in_folder=True)
 
 
 def carry_out_text(job: Job, work: Callable[[], str]) -> None:
@@ -133,83 +112,103 @@ def carry_out_text(job: Job, work: Callable[[], str]) -> None:
     Raises:
         typer.Exit: with the exit code, where it is not 0.
     """
-    try:
+
+    def act() -> int:
         with stdout_set_aside():
             text = work()
         say(text)
+        return 0
+
+    _leave(job, act, in_folder=False)
+
+
+def _leave(job: Job, act: Callable[[], int], *, in_folder: bool) -> None:
+    """Act, and leave with its exit code or that of what it raised."""
+    try:
+        code = act()
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        code = _say_interrupted(job) if in_folder else INTERRUPTED
     except (Exception, SystemExit) as error:
-        _say_error(job, error, keep=False)
+        code = _say_error(job, error, in_folder=in_folder)
+    job.tidy()
+    if code:
+        raise typer.Exit(code)
 
 
 def _hand_over(job: Job, record: Evidence) -> None:
-    """The answer first, then the report: what fails in drawing must not take the answer along."""
+    """The answer first, then the report; where one of them cannot be written, the other is."""
+    try:
+        _answer(job, record)
+    finally:
+        if job.folder is not None:
+            _report(job, record, job.folder)
+
+
+def _answer(job: Job, record: Evidence) -> None:
     from .. import reports
 
     if job.as_json:
         say(json.dumps(record.to_json(), allow_nan=False, indent=1))
-    else:
-        if sys.stderr.isatty():
-            complain("")  # between the rungs and the answer
-        say(reports.answer(record))
-    if job.folder is not None:
-        tell = complain if job.as_json else say
-        path = reports.report(record, job.folder / "report.html")
-        tell(f"\nReport:   {path}\nRecords:  {job.folder}{os.sep}")
+        return
+    if sys.stderr.isatty():
+        complain("")  # between the rungs and the answer
+    say(reports.answer(record))
 
 
-def _say_no_answer(job: Job, error: NoAnswer) -> NoReturn:
-    if error.record is None:
-        complain(f"No answer: {error}")
-    else:
+def _report(job: Job, record: Evidence, folder: Path) -> None:
+    from .. import reports
+
+    path = reports.report(record, folder / "report.html")
+    with suppress(OSError):
+        (folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
+    (complain if job.as_json else say)(f"\nReport:   {path}\nRecords:  {folder}{os.sep}")
+
+
+def _say_no_answer(job: Job, error: NoAnswer) -> int:
+    if error.record is not None:
         _hand_over(job, error.record)
-        complain(f"\nNo answer: {error}" if job.as_json or not error.next_move else f"\n{error.next_move}")
+    told = error.record is not None and not job.as_json  # the answer has named the cause
+    complain(f"\n{error.next_move if told else f'No answer: {error}'}")
     if job.with_traceback:
         complain(_whole(error))
-    job.tidy()
-    raise typer.Exit(error.exit_code)
+    return error.exit_code
 
 
-def _say_interrupted(job: Job) -> NoReturn:
+def _say_interrupted(job: Job) -> int:
     job.tidy()
-    if job.folder is not None and not job.folder.exists():
-        job.folder = None
     complain(f"\nInterrupted. This goes on where it stopped:\n  {job.same_command()}")
-    raise typer.Exit(INTERRUPTED)
+    return INTERRUPTED
 
 
-def _say_error(job: Job, error: BaseException, *, keep: bool = True) -> NoReturn:
+def _say_error(job: Job, error: BaseException, *, in_folder: bool) -> int:
     """Cause and next move in words; the traceback in a file, where there is more in it than our own lines."""
-    code = 1
-    if isinstance(error, EtascopeError):
-        code = error.exit_code
-        complain(f"Error: {error}")
-    elif isinstance(error, SystemExit):
-        code = 2
-        complain(
-            f"Error: the task's own code ended the program, by sys.exit({error.code!r}).\n"
-            "Take that call out of what a training runs."
-        )
-    elif isinstance(error, MemoryError):
-        complain(
-            "Error: the memory is full.\nTry --engine loop, which trains one setting at a time, or smaller batches."
-        )
-    else:
-        complain(
-            f"Error: unexpected {type(error).__name__}: {error}\n"
-            "This is most likely a fault of etascope: please report it, with the traceback. "
-            "What was trained is kept."
-        )
+    code, said = _words(error)
+    complain(f"Error: {said}")
     if _is_of_use(job, error):
-        if keep and (path := _write_traceback(job, error)) is not None:
+        if in_folder and (path := _write_traceback(job, error)) is not None:
             complain(f"The whole traceback is in {path}")
         elif not job.with_traceback:
             complain("Add --traceback to see the whole traceback.")
     if job.with_traceback:
         complain(_whole(error))
-    job.tidy()
-    raise typer.Exit(code)
+    return code
+
+
+def _words(error: BaseException) -> tuple[int, str]:
+    """Exit code, and cause and next move, of whatever may be raised."""
+    if isinstance(error, EtascopeError):
+        return error.exit_code, str(error)
+    if isinstance(error, SystemExit):
+        return 2, (
+            f"the task's own code ended the program, by sys.exit({error.code!r}).\n"
+            "Take that call out of what a training runs."
+        )
+    if isinstance(error, MemoryError):
+        return 1, "the memory is full.\nTry --engine loop, which trains one setting at a time, or smaller batches."
+    return 1, (
+        f"unexpected {type(error).__name__}: {error}\n"
+        "This is most likely a fault of etascope: please report it, with the traceback. What was trained is kept."
+    )
 
 
 def _is_of_use(job: Job, error: BaseException) -> bool:
@@ -238,7 +237,7 @@ def _program() -> list[str]:
     """How this program was called, as short as it can be typed."""
     here = Path(sys.argv[0])
     if here.name == "__main__.py":
-        return ["python", "-m", "etascope.cli"]
+        return ["python", "-m", "etascope"]
     found = shutil.which("etascope")
     if here.stem != "etascope" or not here.exists() or (found and Path(found).samefile(here)):
         return ["etascope"]

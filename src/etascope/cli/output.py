@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import os
 import sys
@@ -10,7 +11,29 @@ from contextlib import contextmanager, suppress
 
 from ..errors import RecordError
 
-__all__ = ["complain", "say", "stdout_set_aside"]
+__all__ = ["complain", "prepare_streams", "say", "stdout_set_aside", "unsayable"]
+
+# What an old encoding lacks. A lost minus would change a number, and "?" in the place of a bar says nothing.
+LOOKALIKES = str.maketrans(
+    {"−": "-", "–": "-", "×": "x", "…": "...", "η": "eta", "·": "*"}
+    | dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True))
+    | dict(zip("─━│└●○▲", "-=|+o.^", strict=True))
+)
+
+
+def prepare_streams() -> None:
+    """Make standard output and error fit to be written: those that are closed, and those of an old encoding."""
+    for number in (0, 1, 2):  # else the next file to be opened would get the number, and what is said with it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    codecs.register_error("etascope", _look_alike)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="etascope")
 
 
 def say(text: str) -> None:
@@ -19,18 +42,20 @@ def say(text: str) -> None:
     Raises:
         RecordError: standard output cannot be written, as on a full disk.
     """
-    if sys.stdout is None:
-        return
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _close_stdout()
     except OSError as error:
         _close_stdout()
-        raise RecordError(
-            f"cannot write to standard output: {error.strerror or error}",
-            "Free some space, or send it elsewhere.",
-        ) from error
+        raise unsayable(error) from error
+
+
+def unsayable(error: OSError) -> RecordError:
+    """The error for a standard output that cannot be written."""
+    return RecordError(
+        f"cannot write to standard output: {error.strerror or error}", "Free some space, or send it elsewhere."
+    )
 
 
 def complain(text: str) -> None:
@@ -59,6 +84,12 @@ def stdout_set_aside() -> Iterator[None]:
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(LOOKALIKES)
+    return "".join(c if c.isascii() else "?" for c in text), error.end
 
 
 def _flush() -> None:

@@ -34,6 +34,8 @@ def report(
             path = run_dir.with_name("report.html")
         else:  # a record under a name of its own gets a report of its own
             path = run_dir.with_suffix(".html")
+        if path == run_dir:
+            path = run_dir.with_name(f"{run_dir.stem}-report.html")
         return str(reports.report(record, path))
 
-    carry_out_text(Job.of(ctx, str(run_dir), out=None, json=False, traceback=traceback), work)
+    carry_out_text(Job.of(ctx, str(run_dir), traceback=traceback), work)

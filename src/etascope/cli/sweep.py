@@ -63,7 +63,7 @@ def sweep(
             lr_min=lr_min,
             lr_max=lr_max,
             out=job.choose_folder(found.name),
-            progress=job.progress(),
+            progress=True,
             name=found.name,
         )
 

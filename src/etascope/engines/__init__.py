@@ -1,6 +1,7 @@
 """Engines: settings in, curves out. One protocol (`base.Engine`), three members, and the choice between them."""
 
 from .base import Engine, Facts, Setting, Trained
+from .blame import place, said
 from .callable import TrainingFunction
 from .choose import Chosen, as_device, choose, rebuild_engine
 from .lanes import Lanes
@@ -21,6 +22,8 @@ __all__ = [
     "as_device",
     "choose",
     "derive",
+    "place",
     "rebuild_engine",
+    "said",
     "undisturbed",
 ]

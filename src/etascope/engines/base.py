@@ -32,10 +32,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of one unit of work: the curves, in the settings' order, and the seconds spent on evaluation."""
+    """What came of one unit of work.
+
+    Args:
+        curves: in the settings' order.
+        eval_s: seconds spent on evaluation.
+        failure: what a training function raised; its setting counts as diverged.
+    """
 
     curves: tuple[Curve, ...]
     eval_s: float
+    failure: BaseException | None = None
 
 
 @dataclass(frozen=True)

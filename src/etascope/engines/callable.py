@@ -12,8 +12,8 @@ from ..errors import TaskError
 from ..records import Curve, Point
 from ..records import Engine as Ran
 from .base import Facts, Setting, Tick, Trained
+from .blame import user_code
 from .judging import thin
-from .prepared import user_code
 from .randomness import seed_all
 
 __all__ = ["Run", "TrainingFunction"]
@@ -25,8 +25,8 @@ NEXT_MOVE = "Return the final loss as a number, or yield (step, train_loss) as i
 class TrainingFunction:
     """Calls `run(lr, steps, seed)` for each setting, one after the other.
 
-    A call that raises, or returns a non-finite number, is a diverged setting; `failure` keeps the first exception, for
-    the case that no setting succeeds.
+    A call that raises, or returns a non-finite number, is a diverged setting; what it raised is handed on, for the case
+    that no setting succeeds.
 
     Args:
         run: the user's function: a complete training of `steps` steps.
@@ -37,7 +37,6 @@ class TrainingFunction:
 
     def __init__(self, run: Run, horizon: int, ran: Ran, init_loss: float | None = None) -> None:
         self.run, self.horizon, self.ran = run, horizon, ran
-        self.failure: Exception | None = None
         self._given = init_loss
         self._init: dict[int, float | None] = {}
         try:
@@ -74,7 +73,7 @@ class TrainingFunction:
         if not self._init:  # asked once
             try:
                 value = _number(self._call(Setting(seed, 1e-3), 0)[0])
-            except Exception:
+            except (Exception, SystemExit):
                 value = math.nan
             self._init[seed] = value if math.isfinite(value) else None
         return next(iter(self._init.values()))
@@ -84,19 +83,17 @@ class TrainingFunction:
         return [[s] for s in sorted(settings)]
 
     def train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
-        """Call the function once for each setting."""
-        return Trained(tuple(self._train(setting, steps, tick) for setting in unit), 0.0)
-
-    def _train(self, setting: Setting, steps: int, tick: Tick) -> Curve:
-        init = self.init_loss(setting.seed)
+        """Call the function for the one setting of the unit."""
+        (setting,) = unit
+        init, failure = self.init_loss(setting.seed), None
         points: list[Point] = []
         try:
             value, points = self._call(setting, steps)
             loss = _number(value)
         except TaskError:
             raise
-        except Exception as error:
-            self.failure, loss = self.failure or error, math.inf
+        except (Exception, SystemExit) as error:
+            failure, loss = error, math.inf
         tick(steps)
         bad = next((s for s, v in points if not math.isfinite(v)), None)
         ended = None
@@ -105,10 +102,10 @@ class TrainingFunction:
         elif init is not None and loss > init:
             loss, ended = math.inf, loss
         whole = [v for _, v in points if math.isfinite(v)]
-        curve = thin(whole) if whole else ()
         at = [s for s, v in points if math.isfinite(v)]
-        drawn = tuple((at[i - 1] + 1, v) for i, v in curve)
-        return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
+        drawn = tuple((at[i - 1] + 1, v) for i, v in (thin(whole) if whole else ()))
+        curve = Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
+        return Trained((curve,), 0.0, failure)
 
     def _call(self, setting: Setting, steps: int) -> tuple[Any, list[Point]]:
         seed_all("run", setting.seed)

@@ -6,12 +6,9 @@ import contextlib
 import copy
 import inspect
 import math
-import sysconfig
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import EtascopeError, NoAnswer, TaskError
+from ..errors import NoAnswer, TaskError
 from ..schedules import Bound
 from ..task import Task
 from .base import Facts
+from .blame import user_code
 from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from .judging import Judging, plan_judging
 from .randomness import derive, kept, seed_all
@@ -47,31 +45,6 @@ class Objective(nn.Module):
                 f"the loss returned {got}, not a scalar tensor.", "Return one number a batch, as loss.mean()."
             )
         return loss.reshape(())
-
-
-@contextlib.contextmanager
-def user_code(part: str) -> Iterator[None]:
-    """Turn what the user's own code raises into a TaskError that names the part, file, line and exception."""
-    try:
-        yield
-    except EtascopeError:
-        raise
-    except Exception as error:
-        raise TaskError(
-            f"the task's {part} raised {type(error).__name__}: {error}\n  at {_place(error)}",
-            "Mend it there, and try again; the full traceback is chained (CLI: OUT/error.txt, or --traceback).",
-        ) from error
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parents[1])
-    libraries = ("site-packages", "dist-packages", "<frozen", sysconfig.get_path("stdlib"))
-    theirs = [f for f in frames if ours not in f.filename and not any(s in f.filename for s in libraries)]
-    # a built-in task is the user's part as well, though it lies in our package
-    theirs = theirs or [f for f in frames if "workloads" in f.filename] or list(frames)
-    last = theirs[-1]
-    return f"{last.filename}:{last.lineno} in {last.name}" + (f": {last.line}" if last.line else "")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The journal of a run folder: what was asked, what trained, and every unit of work as soon as it is done.
 
-    {"schema": "etascope.journal/1", "verb": "find", "asked": {…}, "engine": {…}, "budget": 1.0, "trial_steps": 27}
+    {"schema": "etascope.journal/1", "verb": "find", "asked": {…}, "facts": {…}, "engine": {…}, "budget": 1.0, …}
     {"rung": 0, "steps": 17, "settings": [[seed, lr], …], "curves": […], "eval_s": 0.1, "wall_s": 1.2}
     …
 
@@ -11,20 +11,24 @@ off; and since every decision of a race follows from the lines before it, the ra
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._json import decode, encode
 from ..engines.base import Setting, Trained
 from ..errors import RecordError
-from ..records import Curve, Engine, unwritable
+from ..records import Curve, Engine
+from ..storage import unwritable
 
 __all__ = ["Head", "Journal"]
 
 SCHEMA = "etascope.journal/1"
-Key = tuple[int, int, tuple[Setting, ...]]
+MARK = b'{"schema": "etascope.journal/'  # how a journal begins
+OTHER = "Ask for the same to continue it, or choose another --out (out=)."
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Head:
     Args:
         verb: "find" or "sweep".
         asked: everything that decides the result; a continued run must ask the same.
+        facts: what the task says of itself; that of a continued run must say the same.
         engine: what trains.
         budget: in complete runs (a budget in minutes, as it was turned into runs).
         trial_steps: training steps that went into choosing the engine.
@@ -41,99 +46,106 @@ class Head:
 
     verb: str
     asked: Mapping[str, Any]
+    facts: Mapping[str, Any]
     engine: Engine
     budget: float
     trial_steps: int
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Any other line: settings that were trained together, and what came of them."""
+
+    rung: int
+    steps: int
+    settings: tuple[tuple[int, float], ...]
+    curves: tuple[Curve, ...]
+    eval_s: float
+    wall_s: float
+
+
 class Journal:
-    """A journal in a run folder, or one that lives in memory only (`folder=None`).
+    """A journal in a run folder, which is read at once and written from `begin` on; or one in memory only.
 
     Args:
-        folder: the run folder; made if need be.
+        folder: the run folder; None keeps nothing.
 
     Raises:
-        RecordError: the folder cannot be written, or holds a damaged or foreign journal.
+        RecordError: the folder cannot be used, or holds a damaged or foreign journal.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
-        self.path = None if folder is None else Path(folder) / "journal.jsonl"
+    def __init__(self, folder: Path | None) -> None:
+        self.path = None if folder is None else folder / "journal.jsonl"
         self.head: Head | None = None
         self.wall_s = 0.0  # of the units that earlier processes trained
-        self._done: dict[Key, Trained] = {}
-        if self.path is not None:
+        self._done: dict[tuple[int, int, tuple[tuple[int, float], ...]], Trained] = {}
+        if self.path is not None and self.path.exists():
             self._open(self.path)
 
     def _open(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
             data = path.read_bytes()
+            if not data.startswith(MARK[: len(data)]):
+                raise RecordError(
+                    f"{path} is not a journal of etascope.", "Move it away, or choose another --out (out=)."
+                )
             whole = data[: data.rfind(b"\n") + 1]
             if len(whole) < len(data):
                 os.truncate(path, len(whole))
         except OSError as error:
-            raise unwritable(path, error) from error
+            raise unwritable(path, error, out=True) from error
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 self._read(json.loads(line), number)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise RecordError(
-                    f"{path} is damaged in line {number}: {type(error).__name__}: {error}",
+                    f"{path} is damaged in line {number}: {error}",
                     "Cut the file off before that line to keep what stands above it, or choose another --out (out=).",
                 ) from error
 
-    def _read(self, line: dict[str, Any], number: int) -> None:
-        if number == 1:
-            if line.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is {line.get('schema')!r}, not {SCHEMA!r}")
-            head = {k: v for k, v in line.items() if k != "schema"}
-            self.head = Head(**(head | {"engine": Engine(**head["engine"])}))
-            return
-        settings = tuple(Setting(int(seed), float(lr)) for seed, lr in line["settings"])
-        curves = tuple(Curve.from_json(c) for c in line["curves"])
-        self._done[line["rung"], line["steps"], settings] = Trained(curves, line["eval_s"])
-        self.wall_s += line["wall_s"]
+    def _read(self, line: Any, number: int) -> None:
+        if number > 1:
+            unit: Unit = decode(Unit, line, "")
+            self._done[unit.rung, unit.steps, unit.settings] = Trained(unit.curves, unit.eval_s)
+            self.wall_s += unit.wall_s
+        elif (schema := line.get("schema")) != SCHEMA:
+            raise ValueError(f"its schema is {schema!r}, not {SCHEMA!r}")
+        else:
+            self.head = decode(Head, line, "")
 
-    def begin(self, head: Head) -> Head:
-        """Write the head, or return the one that stands there already.
+    def begin(self, head: Head) -> None:
+        """Write the head, unless one stands there already.
 
         Raises:
-            RecordError: the journal is that of another find or sweep.
+            RecordError: it cannot be written.
         """
         if self.head is None:
             self.head = head
-            self._append({"schema": SCHEMA} | asdict(head))
-        return self.head
+            self._append({"schema": SCHEMA} | encode(head))
 
-    def must_agree(self, verb: str, asked: Mapping[str, Any]) -> None:
-        """Refuse to continue what was asked differently."""
+    def must_agree(self, said: Mapping[str, Any]) -> None:
+        """Refuse to continue what was asked differently, or a task that has changed.
+
+        Raises:
+            RecordError: a value is not the one that the head has under its key.
+        """
         if self.head is None:
             return
-        theirs = {"verb": self.head.verb, **self.head.asked}
-        for key, mine in {"verb": verb, **json.loads(json.dumps(asked))}.items():
-            if theirs.get(key) != mine:
+        theirs = {"verb": self.head.verb, **self.head.asked, **self.head.facts}
+        for key, mine in encode(said).items():
+            if not _agree(theirs.get(key), mine, close=key in self.head.facts):
                 raise RecordError(
                     f"{self.path} belongs to another run: its {key} is {theirs.get(key)!r}, and this one's {mine!r}",
-                    "Ask for the same to continue it, or choose another --out (out=).",
+                    OTHER,
                 )
 
     def find(self, rung: int, steps: int, settings: Sequence[Setting]) -> Trained | None:
         """What an earlier process trained of just this unit."""
-        return self._done.get((rung, steps, tuple(settings)))
+        return self._done.get((rung, steps, _plain(settings)))
 
     def add(self, rung: int, steps: int, settings: Sequence[Setting], trained: Trained, wall_s: float) -> None:
         """Write one finished unit."""
-        self._append(
-            {
-                "rung": rung,
-                "steps": steps,
-                "settings": [[s.seed, s.lr] for s in settings],
-                "curves": [c.to_json() for c in trained.curves],
-                "eval_s": trained.eval_s,
-                "wall_s": wall_s,
-            }
-        )
+        self._append(encode(Unit(rung, steps, _plain(settings), trained.curves, trained.eval_s, wall_s)))
 
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.path is None:
@@ -148,4 +160,15 @@ class Journal:
         except OSError as error:
             if self.path.exists():
                 os.truncate(self.path, before)
-            raise unwritable(self.path, error) from error
+            raise unwritable(self.path, error, out=True) from error
+
+
+def _plain(settings: Sequence[Setting]) -> tuple[tuple[int, float], ...]:
+    return tuple((s.seed, s.lr) for s in settings)
+
+
+def _agree(theirs: Any, mine: Any, *, close: bool) -> bool:
+    """Whether two values are the same; measured ones, as a loss at init, may differ by rounding (threads, devices)."""
+    if close and isinstance(theirs, float) and isinstance(mine, float):
+        return math.isclose(theirs, mine, rel_tol=1e-6)
+    return bool(theirs == mine)

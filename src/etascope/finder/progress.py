@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "Silent", "Terminal", "choose"]
 
 REFRESH_S = 0.2
+WIDE = 60  # columns that a bar with description, steps and time needs
 
 
 @runtime_checkable
@@ -141,13 +142,15 @@ def _bar() -> rich.progress.Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
+    wide = console.width >= WIDE  # where not all has room, rich would cut the time
+    picture = [TextColumn("{task.description}"), BarColumn(bar_width=min(40, console.width - 50))] if wide else []
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps,"),
+        *picture,
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}}{' steps' if wide else ''},"),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
-        console=Console(stderr=True),
+        console=console,
         auto_refresh=False,
         transient=True,
     )

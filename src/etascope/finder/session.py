@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Setting
+from ..engines import Engine, Setting, place, said
 from ..errors import TaskError
+from ..numbers import plural
 from ..records import Curve, Rung
 from .journal import Journal
 from .progress import Progress
@@ -48,6 +49,7 @@ class Session:
         self.facts = engine.facts(seed)
         self.rungs: list[Rung] = []
         self._trained: list[list[Curve]] = []  # of each rung, as the engine gave it
+        self._failures: list[tuple[int, BaseException]] = []  # (rung, what a training function raised)
         self.spent = spent
         self.step_s = 0.0  # seconds of one step of one setting, where they were measured
         self.eval_s = 0.0
@@ -55,14 +57,20 @@ class Session:
         self._replayed_s = journal.wall_s
 
     def train(self, rung: int, settings: Sequence[Setting], steps: int) -> list[Curve]:
-        """Train settings as a part of a rung, or read them from the journal."""
+        """Train settings as a part of a rung, or read them from the journal.
+
+        A call that raised is not journalled: a continued race tries it again, since its cause may have been mended.
+        """
         curves: list[Curve] = []
         for unit in self.engine.units(settings):
             done = self.journal.find(rung, steps, unit)
             if done is None:
                 start = time.perf_counter()
                 done = self.engine.train(unit, steps, rung, self.progress.tick)
-                self.journal.add(rung, steps, unit, done, time.perf_counter() - start)
+                if done.failure is None:
+                    self.journal.add(rung, steps, unit, done, time.perf_counter() - start)
+                else:
+                    self._failures.append((rung, done.failure))
             else:
                 self.progress.tick(sum(c.trained for c in done.curves))
             self._keep(rung, steps, done.curves)
@@ -79,13 +87,29 @@ class Session:
         self.rungs[rung] = Rung.of(steps, self._trained[rung])
 
     def must_train(self, curves: Sequence[Curve]) -> None:
-        """Raise the user's own exception where a training function failed at every setting so far."""
-        failure = getattr(self.engine, "failure", None)
-        if failure is not None and all(c.diverged for c in curves):
-            raise TaskError(
-                f"every call of run(lr, steps, seed) failed; the first with {type(failure).__name__}: {failure}",
-                "Try it alone: run(1e-4, 10, 0).",
-            ) from failure
+        """Raise the user's own exception where it is why no setting of the latest rung trained."""
+        failures = [error for rung, error in self._failures if rung == len(self.rungs) - 1]
+        if not failures or not all(c.diverged for c in curves):
+            return
+        first, c = failures[0], curves[0]
+        raise TaskError(
+            f"no call of run(lr, steps={c.steps}, seed) succeeded: {len(failures)} of {len(curves)} raised, "
+            f"the first {said(first)}\n  at {place(first)}",
+            f"Try it alone: run({c.lr:g}, {c.steps}, {c.seed}).",
+        ) from first
+
+    def must_have_clean_data(self) -> None:
+        """Raise where no setting of the latest rung stayed finite, and NaN in the data that they all saw is why."""
+        rung, prepared = self.rungs[-1], getattr(self.engine, "prepared", None)
+        if prepared is None:
+            return
+        for seed in rung.seeds:
+            ends = [c.diverged_at for c in rung.curves if c.seed == seed]
+            seen = [step + 1 for step in ends if step is not None]
+            if len(seen) < len(ends):
+                continue
+            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(seen))) is not None:
+                raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
 
     def init(self, curve: Curve) -> float:
         """The loss at init that a curve starts from; nan where it is unknown."""
@@ -114,9 +138,17 @@ class Session:
             "wall_s": time.perf_counter() - self._start + self._replayed_s,
             "rungs": tuple(self.rungs),
             "versions": versions(),
-            "notes": f.notes,
+            "notes": (*f.notes, *self._failed()),
             "paste": f.paste,
         }
+
+    def _failed(self) -> list[str]:
+        if not self._failures:
+            return []
+        calls = plural(len(self._failures), "call")
+        return [
+            f"{calls} of run(lr, steps, seed) raised, and count as diverged; the first {said(self._failures[0][1])}"
+        ]
 
 
 def versions() -> dict[str, str]:

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ..engines import (
-    Engine,
-    Prepared,
-    Setting,
-    TrainingFunction,
-    as_device,
-    choose,
-    rebuild_engine,
-    undisturbed,
-)
-from ..errors import Interrupted, NoAnswer, OptionError, TaskError
-from ..records import Engine as Ran
+from .. import numbers as n
+from ..engines import Setting
+from ..errors import Interrupted, NoAnswer
 from ..records import Finding, Sweep
-from ..task import Task
 from .answer import finding as answer
 from .answer import no_answer_reason, unanswered, zone_line
-from .journal import Head, Journal
-from .ladder import climb, seconds_of
+from .arguments import Budget, budget_of, grid_of, optional_number, positive, range_of, seeds_of, whole
+from .journal import Head
+from .ladder import climb
+from .opening import Asked, Subject, opened, save
 from .progress import Progress
 from .progress import choose as pick
 from .race import Range, Sight, race
@@ -37,7 +24,6 @@ from .session import Session
 
 __all__ = ["Plan", "find", "plan", "sweep"]
 
-Subject = Task | Callable[[float, int, int], Any]
 CONTINUE = "Check the first batches of the data and the model's initialisation."
 
 
@@ -84,37 +70,43 @@ def find(
         TaskError, OptionError, EngineError, RecordError: what cannot be used, and what to do.
         Interrupted: Ctrl-C; holds the best finding so far.
     """
-    bounds = _range(lr_min, lr_max)
-    if mine is not None:
-        _positive("mine", mine)
-    told = pick(progress)
-    with undisturbed(), _stopped(told):
-        session, runs = _open(
-            "find", task, horizon, budget, seed, engine, device, init_loss, out, told, name,
-            {"lr_min": lr_min, "lr_max": lr_max, "budget": budget},
-        )  # fmt: skip
-        total = _steps(runs, session)
-        told.plan(_plan(session, runs, total).line)
+    bounds = range_of(lr_min, lr_max)
+    own = None if mine is None else positive("mine", mine)
+    spend = budget_of(budget)
+    asked = Asked(
+        verb="find",
+        task=task,
+        name=name,
+        horizon=horizon,
+        seed=whole("seed", seed, 0),
+        engine=engine,
+        device=device,
+        init_loss=optional_number("init_loss", init_loss),
+        out=out,
+        told=pick(progress),
+        budget=spend,
+        deciding={"lr_min": bounds.lr_min, "lr_max": bounds.lr_max, "budget": spend.said},
+    )
+    with opened(asked) as (session, head):
+        drawn_up = _draw_up(session, head)  # refuses a budget too small, before the journal is begun
+        session.journal.begin(head)
+        asked.told.plan(drawn_up.line)
         sight: Sight | None = None
         try:
-            for sight in race(session, total, bounds):
-                told.rung(zone_line(session, sight))
+            for sight in race(session, _steps(session, head), bounds):
+                session.must_train(session.rungs[-1].curves)
+                session.must_have_clean_data()
+                asked.told.rung(zone_line(session, sight))
         except KeyboardInterrupt:
-            so_far = None if sight is None else _judged(answer(session, sight, runs, bounds, complete=False), mine)
-            if so_far is not None and out is not None:
-                so_far.save(Path(out) / "finding.json")
-            raise Interrupted(so_far) from None
+            raise Interrupted(_best_so_far(session, head, sight, bounds, own, asked)) from None
         reason = no_answer_reason(session, sight)
         if reason is not None or sight is None:
             cause, next_move = reason or ("nothing trains.", CONTINUE)
-            _blame_data(session, task)
-            record = unanswered(session, runs, cause)
-            if out is not None:
-                record.save(Path(out) / "finding.json")
+            record = unanswered(session, head.budget, cause)
+            save(record, asked)
             raise NoAnswer(cause, next_move, record=record)
-        found = _judged(answer(session, sight, runs, bounds), mine)
-        if out is not None:
-            found.save(Path(out) / "finding.json")
+        found = _judged(answer(session, sight, head.budget, bounds), own)
+        save(found, asked)
         return found
 
 
@@ -153,30 +145,44 @@ def sweep(
         The sweep, with `lrs` of shape (R,) and `losses` of shape (R, S).
 
     Raises:
+        NoAnswer: every learning rate diverges; holds the sweep.
         TaskError, OptionError, EngineError, RecordError: what cannot be used, and what to do.
         KeyboardInterrupt: Ctrl-C; what is done stands in the journal under `out`.
     """
-    grid = _grid(lrs, lr_min, lr_max)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise OptionError(f"seeds is {seeds!r}.", "Give one or more different integers.")
-    told = pick(progress)
-    with undisturbed(), _stopped(told):
-        session, _ = _open(
-            "sweep", task, horizon, float(len(grid) * len(seeds)), min(seeds), engine, device, init_loss, out, told,
-            name,
-            {"lrs": grid, "seeds": sorted(seeds)},
-        )  # fmt: skip
-        told.start(len(grid) * len(seeds) * session.horizon)
-        ran = session.engine.ran
-        told.plan(
-            f"{session.facts.optimizer}, {ran.engine} ({ran.why}): {len(grid)} lrs x {len(seeds)} seeds "
-            f"x {session.horizon} steps"
+    grid, several = grid_of(lrs, lr_min, lr_max), seeds_of(seeds)
+    asked = Asked(
+        verb="sweep",
+        task=task,
+        name=name,
+        horizon=horizon,
+        seed=min(several),
+        engine=engine,
+        device=device,
+        init_loss=optional_number("init_loss", init_loss),
+        out=out,
+        told=pick(progress),
+        budget=Budget(float(len(grid) * len(several))),
+        deciding={"lrs": grid, "seeds": sorted(several)},
+    )
+    with opened(asked) as (session, head):
+        session.journal.begin(head)
+        asked.told.start(len(grid) * len(several) * session.horizon)
+        asked.told.plan(
+            f"plan: {_trained_by(session)}; {n.plural(len(grid), 'lr')} x {n.plural(len(several), 'seed')} "
+            f"x {n.steps(session.horizon)}"
         )
-        curves = session.train(0, [Setting(s, lr) for s in seeds for lr in grid], session.horizon)
+        curves = session.train(0, [Setting(s, lr) for s in several for lr in grid], session.horizon)
         session.must_train(curves)
+        session.must_have_clean_data()
         record = Sweep(**session.evidence())
-        if out is not None:
-            record.save(Path(out) / "sweep.json")
+        save(record, asked)
+        if record.zone is None:
+            raise NoAnswer(
+                f"everything diverges: none of {n.plural(len(grid), 'learning rate')} from {n.lr(grid[0])} to "
+                f"{n.lr(grid[-1])} ended below the loss at init.",
+                "Sweep lower learning rates; if they diverge too, check the data, the initialisation and the loss.",
+                record=record,
+            )
         return record
 
 
@@ -197,8 +203,10 @@ class Plan:
     seconds: float | None
 
     def __str__(self) -> str:
-        names = ["scouting", *(f"rung {i}" for i in range(1, len(self.rungs)))]
-        rows = [f"  {n}: {k} settings x {steps} steps" for n, (k, steps) in zip(names, self.rungs, strict=True)]
+        rows = [
+            f"  rung {i}: about {n.plural(k, 'setting')} x {n.steps(steps)}"
+            for i, (k, steps) in enumerate(self.rungs, 1)
+        ]
         return "\n".join([self.line, *rows])
 
 
@@ -214,192 +222,68 @@ def plan(
     lr_max: float | None = None,
     init_loss: float | None = None,
     mine: float | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: bool | Progress | None = None,
     name: str | None = None,
 ) -> Plan:
     """Say what `find` with the same arguments would train, and how long that would take; trains a few steps to tell."""
-    del mine, out, progress
-    _range(lr_min, lr_max)
-    with undisturbed():
-        session, runs = _open(
-            "find", task, horizon, budget, seed, engine, device, init_loss, None, pick(False), name, {}, time_it=True
-        )  # fmt: skip
-        return _plan(session, runs, _steps(runs, session))
-
-
-# ------------------------------------------------------------------------------------------ opening
-
-
-def _open(
-    verb: str,
-    task: Subject,
-    horizon: int | None,
-    budget: float | str,
-    seed: int,
-    engine: str,
-    device: str,
-    init_loss: float | None,
-    out: str | os.PathLike[str] | None,
-    told: Progress,
-    name: str | None,
-    asked: dict[str, Any],
-    *,
-    time_it: bool = False,
-) -> tuple[Session, float]:
-    """Check everything, settle on an engine and a budget in runs (or take them from the journal), and sit down."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise OptionError(f"seed is {seed!r}.", "Give an integer from 0 on.")
-    seconds = seconds_of(budget) if isinstance(budget, str) and not _is_number(budget) else None
-    runs = math.nan if seconds is not None else _positive("budget", float(budget))
-    prepared: Prepared | None = None
-    if isinstance(task, Task):
-        if horizon is not None:
-            raise OptionError("horizon is given twice: the task has its own.", "Leave horizon= (--horizon) out.")
-        prepared = Prepared(task, as_device(device))
-        steps, called = prepared.horizon, task.name
-    else:
-        steps, called = _function_horizon(task, horizon, engine), getattr(task, "__name__", "run")
-    asked = {"task": name or called, "horizon": steps, "seed": int(seed), "device": device} | asked
-    journal = Journal(out)
-    journal.must_agree(verb, asked)
-    if prepared is not None:
-        prepared.check(seed)
-    trained: Engine
-    head = journal.head
-    if head is not None:
-        trained = _engine(task, prepared, steps, init_loss, head.engine)
-        if engine not in ("auto", head.engine.engine):
-            raise OptionError(
-                f"engine={engine!r} was asked for, and {journal.path} was begun with {head.engine.engine!r}.",
-                "Continue with engine='auto', or choose another --out (out=).",
-            )
-    else:
-        timed = time_it or seconds is not None
-        if prepared is not None:
-            to_come = 100.0 * steps if seconds is not None else runs * steps
-            chosen = choose(prepared, engine, seed, to_come, time_it=timed)
-            trained, spent, step_s = chosen.engine, chosen.trial_steps, chosen.step_s
-        else:
-            trained = _engine(task, None, steps, init_loss, Ran("callable", 1, 0, "its own", "a training function"))
-            assert isinstance(trained, TrainingFunction)
-            spent = sum(trained.calibration_steps) if timed else 0
-            step_s = trained.seconds(seed) / steps if timed else 0.0
-        if seconds is not None:
-            runs = max(seconds / max(step_s * steps, 1e-9), 1e-9)
-        head = journal.begin(Head(verb, asked, trained.ran, runs, spent))
-        session = Session(trained, str(asked["task"]), steps, int(seed), journal, told, spent)
-        session.step_s = step_s
-        return session, runs
-    return Session(trained, str(asked["task"]), steps, int(seed), journal, told, head.trial_steps), head.budget
-
-
-def _engine(task: Subject, prepared: Prepared | None, steps: int, init_loss: float | None, ran: Ran) -> Engine:
-    if prepared is not None:
-        return rebuild_engine(prepared, ran)
-    assert not isinstance(task, Task)
-    return TrainingFunction(task, steps, ran, init_loss)
-
-
-def _function_horizon(run: Any, horizon: int | None, engine: str) -> int:
-    if not callable(run):
-        raise TaskError(
-            f"a {type(run).__name__} is neither a Task nor a training function.",
-            "Give etascope.Task(...), or a function run(lr, steps, seed) with horizon=...",
-        )
-    if horizon is None:
-        raise OptionError(
-            "a training function needs a horizon.", "Give horizon=... (--horizon): steps of a complete run."
-        )
-    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer) or horizon <= 0:
-        raise OptionError(f"horizon is {horizon!r}.", "Give the steps of a complete run, 1 or more.")
-    if engine != "auto":
-        raise OptionError(f"engine={engine!r} has no meaning for a training function.", "Leave it out.")
-    return int(horizon)
-
-
-def _steps(runs: float, session: Session) -> int:
-    """Training steps that are left for the race once the trials are paid for."""
-    return math.floor(runs * session.horizon + 1e-6) - session.spent
-
-
-def _plan(session: Session, runs: float, total: int) -> Plan:
-    ladder = climb(total, session.horizon)
-    ran, f = session.engine.ran, session.facts
-    rungs = tuple((s.settings, s.steps) for s in (ladder.scout, *ladder.rungs))
-    seconds = session.step_s * runs * session.horizon if session.step_s else None
-    groups = "" if f.groups == 1 else f", {f.groups} groups"
-    threads = "" if ran.threads == 0 else f", {ran.threads} thread{'s' if ran.threads > 1 else ''}"
-    time = "" if seconds is None else f", about {seconds / 60:.1f} min" if seconds > 90 else f", about {seconds:.0f} s"
-    line = (
-        f"plan: {f.optimizer}{groups}; {ran.engine}{threads} ({ran.why}); {sum(k for k, _ in rungs)} settings in "
-        f"{len(rungs)} rungs of {', '.join(str(s) for _, s in rungs)} steps; at most {runs:.3g} runs{time}"
+    range_of(lr_min, lr_max)
+    if mine is not None:
+        positive("mine", mine)
+    asked = Asked(
+        verb="find",
+        task=task,
+        name=name,
+        horizon=horizon,
+        seed=whole("seed", seed, 0),
+        engine=engine,
+        device=device,
+        init_loss=optional_number("init_loss", init_loss),
+        out=None,
+        told=pick(False),
+        budget=budget_of(budget),
+        deciding={},
+        time_it=True,
     )
-    return Plan(line, rungs, runs, seconds)
+    with opened(asked) as (session, head):
+        return _draw_up(session, head)
 
 
 # ------------------------------------------------------------------------------------------ details
+
+
+def _draw_up(session: Session, head: Head) -> Plan:
+    ladder = climb(_steps(session, head), session.horizon)
+    rungs = tuple((s.settings, s.steps) for s in (ladder.scout, *ladder.rungs))
+    seconds = session.step_s * head.budget * session.horizon if session.step_s else None
+    line = (
+        f"plan: {_trained_by(session)}; about {n.plural(sum(k for k, _ in rungs), 'setting')} in "
+        f"{n.plural(len(rungs), 'rung')} of {', '.join(f'{s:,}' for _, s in rungs)} steps; "
+        f"at most {n.cost(head.budget)}{'' if seconds is None else f', about {n.duration(seconds)}'}"
+    )
+    return Plan(line, rungs, head.budget, seconds)
+
+
+def _trained_by(session: Session) -> str:
+    ran, facts = session.engine.ran, session.facts
+    groups = "" if facts.groups == 1 else f", {n.plural(facts.groups, 'group')}"
+    threads = "" if ran.threads == 0 else f", {n.plural(ran.threads, 'thread')}"
+    return f"{facts.optimizer}{groups}; {ran.engine}{threads} ({ran.why})"
+
+
+def _steps(session: Session, head: Head) -> int:
+    """Training steps that are left for the race once the trials are paid for."""
+    return math.floor(head.budget * session.horizon + 1e-6) - head.trial_steps
 
 
 def _judged(found: Finding, mine: float | None) -> Finding:
     return found if mine is None else replace(found, mine=found.judge(mine))
 
 
-def _blame_data(session: Session, task: Subject) -> None:
-    """Where all settings became non-finite at one step, look for NaN in the data they all saw."""
-    at = {c.diverged_at for rung in session.rungs for c in rung.curves}
-    prepared = getattr(session.engine, "prepared", None)
-    if prepared is None or len(at) != 1 or None in at:
-        return
-    fault = prepared.find_nan(session.seed, 0, session.rungs[0].steps)
-    if fault is not None:
-        raise TaskError(
-            f"every setting became non-finite at the same step, and the data is why: {fault}.",
-            "Clean the data.",
-        )
-
-
-@contextmanager
-def _stopped(told: Progress) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        told.stop()
-
-
-def _grid(lrs: int | Sequence[float], lr_min: float | None, lr_max: float | None) -> list[float]:
-    if isinstance(lrs, int | np.integer):
-        if lrs < 2:
-            raise OptionError(f"lrs is {lrs}.", "Give 2 or more, or the learning rates themselves.")
-        low, high = lr_min or 1e-5, lr_max or 1e1
-        _range(low, high)
-        return [float(f"{v:.6g}") for v in np.geomspace(low, high, int(lrs))]
-    if lr_min is not None or lr_max is not None:
-        raise OptionError("lrs lists the learning rates, and lr_min or lr_max is given too.", "Give one or the other.")
-    grid = sorted({_positive("an lr of lrs", float(lr)) for lr in lrs})
-    if not grid:
-        raise OptionError("lrs is empty.", "Give a number of points, or learning rates.")
-    return grid
-
-
-def _range(lr_min: float | None, lr_max: float | None) -> Range:
-    for key, value in (("lr_min", lr_min), ("lr_max", lr_max)):
-        if value is not None:
-            _positive(key, value)
-    if lr_min is not None and lr_max is not None and lr_min >= lr_max:
-        raise OptionError(f"the range is reversed: lr_min={lr_min:g} is not below lr_max={lr_max:g}.", "Swap them.")
-    return Range(lr_min, lr_max)
-
-
-def _positive(what: str, value: float) -> float:
-    if not (isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0):
-        raise OptionError(f"{what} is {value!r}.", "Give a positive, finite number.")
-    return float(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _best_so_far(
+    session: Session, head: Head, sight: Sight | None, bounds: Range, mine: float | None, asked: Asked
+) -> Finding | None:
+    """The answer of an interrupted race, saved where one was asked for; None before the first rung was over."""
+    if sight is None:
+        return None
+    found = _judged(answer(session, sight, head.budget, bounds, complete=False), mine)
+    save(found, asked)
+    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from .. import numbers as n
 from ..records import Curve
-from . import numbers as n
 from .facts import Facts, Fate
 from .fates import Example
 from .scales import Scale, loss_scale

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import numbers as n
 from ..records import Curve
-from . import numbers as n
 from .facts import Facts, Fate
 
 __all__ = ["Example", "four"]

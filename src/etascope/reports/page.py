@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import numbers as n
 from ..records import Evidence, Unanswered
-from . import numbers as n
 from . import words
 from .curves import COLOURS, example_panels, rung_panels
 from .facts import Facts, facts_of
@@ -83,7 +83,7 @@ def _head(facts: Facts) -> dict[str, Any]:
         "reason": words.sentence(record.reason) if isinstance(record, Unanswered) else "",
         "as_good": words.as_good(facts) if facts.lr is not None else "",
         "how_sure": words.how_sure(facts),
-        "verdict": words.verdict(facts, facts.mine) if facts.mine is not None else "",
+        "verdict": f"{facts.mine.text}." if facts.mine is not None else "",
         "paste": words.paste(facts),
         "code": training_lines(facts),
         "wide": loss_against_lr(facts).svg(css="wide") if drawn else "",

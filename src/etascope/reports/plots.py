@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from .. import numbers as n
 from ..records import Finding
-from . import numbers as n
 from .facts import Facts
 from .scales import Scale, loss_scale, lr_scale
 from .svg import Canvas, Label, Point, stack, text_width

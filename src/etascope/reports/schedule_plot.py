@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from . import numbers as n
+from .. import numbers as n
 from .facts import Facts
 from .scales import Scale
 from .svg import Canvas

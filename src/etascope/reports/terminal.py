@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from .. import numbers as n
 from ..records import Finding
-from . import numbers as n
 from .facts import Facts
 
 __all__ = ["chart", "sparkline"]

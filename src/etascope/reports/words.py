@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from ..records import Evidence, Finding, Unanswered, Verdict
-from . import numbers as n
+from .. import numbers as n
+from ..records import Evidence, Finding, Unanswered
 from . import terminal
 from .expression import schedule_code
 from .facts import Facts, facts_of
@@ -22,7 +21,6 @@ __all__ = [
     "sentence",
     "setup",
     "text",
-    "verdict",
 ]
 
 
@@ -41,7 +39,7 @@ def answer(record: Evidence) -> str:
     if facts.lr is not None:
         lines.append(paste(facts))
     if facts.mine is not None:
-        lines.append(f"Yours, {verdict(facts, facts.mine)}")
+        lines.append(f"Yours, {facts.mine.text}.")
     return "\n".join([*lines, *(f"Note: {note}" for note in record.notes)])
 
 
@@ -106,20 +104,6 @@ def how_sure(facts: Facts) -> str:
     return f"{sure}. Cost: {n.cost(record.cost)}, {n.duration(record.wall_s)} ({size})."
 
 
-def verdict(facts: Facts, mine: Verdict) -> str:
-    """The verdict on one lr, without its `yours`."""
-    said = f"{n.lr(mine.lr, 3)}: {mine.verdict}"
-    if mine.verdict == "diverges":
-        return said + (f", the edge is at {n.lr(facts.edge)}." if facts.edge is not None else ".")
-    if mine.verdict == "in the zone":
-        return f"{said}, as good as {n.lr(facts.lr)}." if facts.lr is not None else f"{said}."
-    if facts.lr is not None:
-        said += f" by a factor of {n.lr(max(facts.lr / mine.lr, mine.lr / facts.lr))}"
-    if math.isfinite(mine.regret):
-        said += f", it would give up about {n.percent(mine.regret)} of the drop in loss"
-    return said + "."
-
-
 def paste(facts: Facts) -> str:
     """The line of code that uses the answer."""
     if facts.lr is None:
@@ -132,7 +116,8 @@ def setup(facts: Facts) -> list[tuple[str, str]]:
     """What was trained and how: (name, value) rows."""
     record, engine = facts.record, facts.record.engine
     ran = f"{engine.engine}, up to {engine.chunk} at once" if engine.chunk > 1 else engine.engine
-    ran += f", {n.plural(engine.threads, 'thread')}, {engine.device}"
+    if engine.threads:  # those of a training function are its own affair
+        ran += f", {n.plural(engine.threads, 'thread')}, {engine.device}"
     rows = [
         ("task", record.task),
         ("optimizer", record.optimizer),

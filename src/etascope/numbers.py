@@ -128,10 +128,13 @@ def plural(count: int, noun: str) -> str:
 def cost(runs: float) -> str:
     """A cost in complete runs.
 
-    >>> cost(0.982), cost(1.0), cost(75.0)
-    ('0.98 complete runs', '1 complete run', '75 complete runs')
+    >>> cost(0.982), cost(1.0), cost(75.0), cost(0.00312)
+    ('0.98 complete runs', '1 complete run', '75 complete runs', '0.0031 complete runs')
     """
-    number = f"{runs:.2f}".rstrip("0").rstrip(".") if runs < 100 else f"{runs:,.0f}"
+    if 0 < runs < 0.1:
+        number = _plain(float(f"{runs:.1e}"), 12)
+    else:
+        number = f"{runs:.2f}".rstrip("0").rstrip(".") if runs < 100 else f"{runs:,.0f}"
     return f"{number} complete run" + ("" if number == "1" else "s")
 
 
