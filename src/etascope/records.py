@@ -419,7 +419,8 @@ class Finding(Evidence):
         lr: the learning rate to use, a round two-digit number inside the zone.
         interval: the 90% interval for the best lr.
         zone: what is as good: predicted loss within max(2% of the drop, noise) of the best.
-        edge: from where every larger lr diverges; None when none was reached.
+        edge: from where every larger lr diverges, as far as short runs tell; None when none was reached.
+        edge_interval: the 90% interval for the edge; None without an edge.
         loss: the loss predicted at `lr` for the full horizon.
         mine: the verdict on the user's present lr, where one was given.
         budget: the budget in complete runs.
@@ -435,6 +436,7 @@ class Finding(Evidence):
     interval: tuple[Lr, Lr]
     zone: tuple[Lr, Lr]
     edge: Lr | None
+    edge_interval: tuple[Lr, Lr] | None = None
     loss: Loss
     mine: Verdict | None = None
     budget: float

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import numbers as n
 from ..records import Finding, Predicted, Unanswered
 from .basin import Seen, axis, quantiles
+from .edge import Edge
 from .race import Range, Sight
 from .session import Session
 
@@ -48,6 +50,7 @@ def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, com
         interval=interval,
         zone=(min(10 ** zone[0], lr), max(10 ** zone[1], lr)),
         edge=None if edge is None else 10**edge,
+        edge_interval=None if sight.edge is None else _between(sight.edge, session.horizon),
         loss=float(np.interp(math.log10(lr), np.log10(predicted.lrs), predicted.loss)),
         budget=budget,
         drift=basin.drift(x),
@@ -69,8 +72,8 @@ def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] |
     low, high = min(c.lr for c in curves), max(c.lr for c in curves)
     if not alive:
         return (
-            f"everything diverges: none of {len(curves)} settings from {low:.2g} to {high:.2g} ended below the loss at "
-            "init.",
+            f"everything diverges: none of {len(curves)} settings from {n.lr_range((low, high))} ended below the loss "
+            "at init.",
             "Check the data, the initialisation and the loss; a lower --lr-min helps if the scale is unusual.",
         )
     best = min(c.loss for c in alive)
@@ -81,7 +84,7 @@ def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] |
         longest = max(rung.steps for rung in session.rungs)
         short = longest < session.horizon
         return (
-            f"the loss is flat: from {low:.2g} to {high:.2g} no learning rate lowers it from {reference:.4g} "
+            f"the loss is flat: from {n.lr_range((low, high))} no learning rate lowers it from {reference:.4g} "
             f"by more than noise in {longest:,} steps.",
             f"{f'Give a larger budget (a complete run has {session.horizon:,} steps); or check' if short else 'Check'} "
             "that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
@@ -91,29 +94,27 @@ def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] |
 
 def zone_line(session: Session, sight: Sight | None) -> str:
     """One line after a rung: the zone so far."""
-    number = len(session.rungs)
     rung = session.rungs[-1]
+    gone = sum(c.diverged for c in rung.curves)
+    said = f"rung {len(session.rungs)}: {n.plural(len(rung.curves), 'setting')} x {n.steps(rung.steps)}"
+    said += f", {gone} diverged: " if gone else ": "
     if sight is None:
-        return f"rung {number}: {len(rung.curves)} settings x {rung.steps} steps: nothing trains so far"
+        return said + "nothing trains so far"
     low, high = quantiles(sight.basin.best(axis(sight.seen)), [0.05, 0.95])
-    alive = sum(not c.diverged for c in rung.curves)
-    gone = f", {len(rung.curves) - alive} diverged" if alive < len(rung.curves) else ""
-    return (
-        f"rung {number}: {len(rung.curves)} settings x {rung.steps} steps{gone}: "
-        f"the best lr is within {10**low:.1e} … {10**high:.1e} (90%), {session.spent / session.horizon:.2f} runs spent"
-    )
+    between = n.lr_range((10**low, 10**high))
+    return f"{said}90% sure of {between}, {n.cost(session.spent / session.horizon)} spent"
 
 
 def round_lr(lr: float, low: float, high: float) -> float:
-    """A round number of two digits near `lr` and inside [low, high]; more digits only where none is inside.
+    """A round number of two digits near `lr` and inside [low, high]; up to four where none is inside.
 
     >>> round_lr(0.0021387, 0.0008, 0.005), round_lr(0.12345, 0.1231, 0.1239)
     (0.0021, 0.1235)
     """
-    for digits in range(1, 17):
+    for digits in (1, 2, 3):
         if low <= (rounded := float(f"{lr:.{digits}e}")) <= high:
-            return rounded
-    return lr
+            break
+    return rounded
 
 
 def _around(x: Floats, best: int, inside: NDArray[np.bool_]) -> tuple[float, float]:
@@ -121,6 +122,10 @@ def _around(x: Floats, best: int, inside: NDArray[np.bool_]) -> tuple[float, flo
     outside = np.flatnonzero(~inside)
     low, high = outside[outside < best].max(initial=-1) + 1, outside[outside > best].min(initial=len(x)) - 1
     return float(x[low]), float(x[high])
+
+
+def _between(edge: Edge, horizon: int) -> tuple[float, float]:
+    return 10 ** edge.at(horizon, 0.05), 10 ** edge.at(horizon, 0.95)
 
 
 def _floor(seen: Seen) -> float:
@@ -140,7 +145,7 @@ def _floor(seen: Seen) -> float:
 
 def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float | None) -> Predicted:
     low, high = min(float(sight.seen.x.min()), best), max(float(sight.seen.x.max()), best)
-    x = np.unique(np.append(np.linspace(low, high if edge is None else min(high, edge), POINTS), best))
+    x = np.unique(np.append(np.linspace(low, high if edge is None else edge, POINTS), best))
     rho = sight.basin.rho(x)
     least = rho.mean(axis=0).min()  # the best setting loses nothing: ρ counts from it
 
@@ -154,7 +159,7 @@ def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float
 def _notes(sight: Sight, bounds: Range, best: float) -> list[str]:
     notes = []
     if sight.edge is None:
-        notes.append(f"nothing diverged up to {10 ** sight.seen.x.max():.2g}")
+        notes.append(f"nothing diverged up to {n.lr(10 ** float(sight.seen.x.max()))}")
     for name, bound in (("lr_min", bounds.lr_min), ("lr_max", bounds.lr_max)):
         if bound is not None and abs(math.log10(bound) - best) < 0.05:
             notes.append(f"the best lies at the border you set, {name}={bound:g}; a wider range may hold a better one")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ class Asked:
         budget: what it may cost.
         deciding: the verb's own arguments that decide the result.
         time_it: measure a step even where the budget needs no such measure.
+        began: when it was asked, on `time.perf_counter`'s clock.
     """
 
     verb: str
@@ -62,6 +65,7 @@ class Asked:
     budget: Budget
     deciding: Mapping[str, Any]
     time_it: bool = False
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def folder(self) -> Path | None:
@@ -108,12 +112,10 @@ class _Bench:
         """Check the task, choose an engine, and turn a budget in time into runs."""
         self._check()
         engine, spent, step_s = self._choose()
-        budget = self.asked.budget
-        runs = budget.runs
+        session = self._session(engine, spent, step_s)
+        runs = self.asked.budget.runs
         if runs is None:
-            runs = max((budget.seconds or 0.0) / max(step_s * self.horizon, 1e-9), 1e-9)
-        session = self._session(engine, spent)
-        session.step_s = step_s
+            runs = max((spent + session.affordable) / self.horizon, 1e-9)
         return session, Head(self.asked.verb, self.questions, _facts(session), engine.ran, runs, spent)
 
     def go_on(self, head: Head) -> tuple[Session, Head]:
@@ -129,9 +131,10 @@ class _Bench:
         self._check()
         return session, head
 
-    def _session(self, engine: Engine, spent: int) -> Session:
-        a = self.asked
-        return Session(engine, self.name, self.horizon, a.seed, self.journal, a.told, spent)
+    def _session(self, engine: Engine, spent: int, step_s: float = 0.0) -> Session:
+        a, seconds = self.asked, self.asked.budget.seconds
+        deadline = math.inf if seconds is None else a.began + seconds - self.journal.wall_s
+        return Session(engine, self.name, self.horizon, a.seed, self.journal, a.told, spent, step_s, deadline)
 
     def _check(self) -> None:
         """Try the task; where there is nothing to train from, the record says so."""

@@ -7,7 +7,7 @@ compares different phases of the schedule. Rungs have seeds of their own, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +70,11 @@ def race(session: Session, total: int, bounds: Range) -> Iterator[Sight | None]:
     if now is None:
         return
     stages = climb_on(total - (session.spent - before), ladder.scout.steps, session.horizon)
-    for number, stage in enumerate(stages, 1):
+    for number, planned in enumerate(stages, 1):
+        stage = _in_time(planned, stages[number - 1 :], session)
+        if stage is None or now is None:
+            return
         seed = session.seed + 1000 * number
-        assert now is not None
         lrs = _near(now, stage, bounds)
         session.train(number, [Setting(seed, lr) for lr in lrs], stage.steps)
         now = sight(session)
@@ -134,6 +136,12 @@ def _wanted(session: Session, bounds: Range, spacing: float) -> list[float]:
     return out
 
 
+def _in_time(stage: Stage, to_come: Sequence[Stage], session: Session) -> Stage | None:
+    """The stage, shortened where the deadline comes too soon for all that is to come; None where nothing is left."""
+    part = min(1.0, session.affordable / sum(s.cost for s in to_come))
+    return Stage(stage.settings, steps) if (steps := int(part * stage.steps)) else None
+
+
 def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
     """A rung's settings: evenly over the basin that its horizon is expected to have, below the edge."""
     x = axis(now.seen)
@@ -157,8 +165,8 @@ def sight(session: Session) -> Sight | None:
         return None
     n_rungs = len(session.rungs)
     highest = max(c.loss for _, c in alive)
-    inits = [np.nanmax([session.init(c) for c in rung.curves] or [math.nan]) for rung in session.rungs]
-    init = np.array([highest if math.isnan(v) else v for v in inits])
+    known = [[v for c in rung.curves if not math.isnan(v := session.init(c))] for rung in session.rungs]
+    init = np.array([max(values, default=highest) for values in known])
     ceiling = np.full(n_rungs, math.inf)
     for k, rung in enumerate(session.rungs):
         trains = max((c.lr for c in rung.curves if not c.diverged), default=0.0)

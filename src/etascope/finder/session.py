@@ -32,6 +32,8 @@ class Session:
         journal: where finished units go.
         progress: who is told.
         spent: training steps that went into choosing the engine.
+        step_s: seconds of one step of one setting, evaluations included; 0 where it was not measured.
+        deadline: when a budget in time is used up, on `time.perf_counter`'s clock.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Session:
         journal: Journal,
         progress: Progress,
         spent: int,
+        step_s: float = 0.0,
+        deadline: float = math.inf,
     ) -> None:
         self.engine, self.name, self.horizon, self.seed = engine, name, horizon, seed
         self.journal, self.progress = journal, progress
@@ -51,7 +55,8 @@ class Session:
         self._trained: list[list[Curve]] = []  # of each rung, as the engine gave it
         self._failures: list[tuple[int, BaseException]] = []  # (rung, what a training function raised)
         self.spent = spent
-        self.step_s = 0.0  # seconds of one step of one setting, where they were measured
+        self.step_s, self.deadline = step_s, deadline
+        self._pace = (0.0, 0)  # seconds and training steps of the latest rung
         self.eval_s = 0.0
         self._start = time.perf_counter()
         self._replayed_s = journal.wall_s
@@ -62,13 +67,16 @@ class Session:
         A call that raised is not journalled: a continued race tries it again, since its cause may have been mended.
         """
         curves: list[Curve] = []
+        self._pace = (0.0, 0)
         for unit in self.engine.units(settings):
             done = self.journal.find(rung, steps, unit)
             if done is None:
                 start = time.perf_counter()
                 done = self.engine.train(unit, steps, rung, self.progress.tick)
+                seconds = time.perf_counter() - start
+                self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
                 if done.failure is None:
-                    self.journal.add(rung, steps, unit, done, time.perf_counter() - start)
+                    self.journal.add(rung, steps, unit, done, seconds)
                 else:
                     self._failures.append((rung, done.failure))
             else:
@@ -85,6 +93,15 @@ class Session:
             self.rungs.append(Rung(steps, ()))
         self._trained[rung] += curves
         self.rungs[rung] = Rung.of(steps, self._trained[rung])
+
+    @property
+    def affordable(self) -> float:
+        """Training steps until the deadline, at the slower of the pace expected and that of the latest rung."""
+        if math.isinf(self.deadline):
+            return math.inf
+        seconds, steps = self._pace
+        pace = max(self.step_s, seconds / steps if steps else 0.0, 1e-9)
+        return max(self.deadline - time.perf_counter(), 0.0) / pace
 
     def must_train(self, curves: Sequence[Curve]) -> None:
         """Raise the user's own exception where it is why no setting of the latest rung trained."""
