@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import EtascopeError, TaskError
 
-__all__ = ["place", "said", "user_code"]
+__all__ = ["exited", "place", "said", "user_code"]
 
 IN_A_WORKER = "Original Traceback (most recent call last):\n"  # torch sends a data loader worker's traceback as text
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)\n(?:    (?P<source>.+)\n)?', re.M)
@@ -25,14 +25,19 @@ def user_code(part: str) -> Iterator[None]:
     except EtascopeError:
         raise
     except SystemExit as error:
-        raise TaskError(
-            f"the task's {part} ended the program, by sys.exit({error.code!r})\n  at {place(error)}",
-            "Take that call out of what a training runs.",
-        ) from error
+        raise exited(f"the task's {part}", error) from error
     except Exception as error:
         raise TaskError(
             f"the task's {part} raised {said(error)}\n  at {place(error)}", "Mend it there, and try again."
         ) from error
+
+
+def exited(what: str, error: SystemExit) -> TaskError:
+    """The error for user code that ends the program."""
+    return TaskError(
+        f"{what} ended the program, by sys.exit({error.code!r})\n  at {place(error)}",
+        "Take that call out of what a training runs.",
+    )
 
 
 def said(error: BaseException) -> str:

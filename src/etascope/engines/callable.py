@@ -12,7 +12,7 @@ from ..errors import TaskError
 from ..records import Curve, Point
 from ..records import Engine as Ran
 from .base import Facts, Setting, Tick, Trained
-from .blame import user_code
+from .blame import exited, user_code
 from .judging import thin
 from .randomness import seed_all
 
@@ -92,20 +92,12 @@ class TrainingFunction:
             loss = _number(value)
         except TaskError:
             raise
-        except (Exception, SystemExit) as error:
+        except SystemExit as error:  # of a signal handler, too: no reason to go on with the next setting
+            raise exited("run(lr, steps, seed)", error) from error
+        except Exception as error:
             failure, loss = error, math.inf
         tick(steps)
-        bad = next((s for s, v in points if not math.isfinite(v)), None)
-        ended = None
-        if not math.isfinite(loss):
-            loss = math.inf
-        elif init is not None and loss > init:
-            loss, ended = math.inf, loss
-        whole = [v for _, v in points if math.isfinite(v)]
-        at = [s for s, v in points if math.isfinite(v)]
-        drawn = tuple((at[i - 1] + 1, v) for i, v in (thin(whole) if whole else ()))
-        curve = Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
-        return Trained((curve,), 0.0, failure)
+        return Trained((_curve(setting, steps, loss, points, init),), 0.0, failure)
 
     def _call(self, setting: Setting, steps: int) -> tuple[Any, list[Point]]:
         seed_all("run", setting.seed)
@@ -137,6 +129,19 @@ class TrainingFunction:
         """Steps of the two runs that `seconds` times."""
         short = max(1, self.horizon // 200)
         return short, 3 * short
+
+
+def _curve(setting: Setting, steps: int, loss: float, points: Sequence[Point], init: float | None) -> Curve:
+    """The curve of one call: the loss it returned and the points it yielded."""
+    ended = None
+    if not math.isfinite(loss):
+        loss = math.inf
+    elif init is not None and loss > init:
+        loss, ended = math.inf, loss
+    bad = next((s for s, v in points if not math.isfinite(v)), None)
+    finite = [(s, v) for s, v in points if math.isfinite(v)]
+    drawn = tuple((finite[i - 1][0] + 1, v) for i, v in (thin([v for _, v in finite]) if finite else ()))
+    return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
 
 
 def _number(value: Any) -> float:

@@ -14,7 +14,7 @@ from ..errors import OptionError
 from .ladder import seconds_of
 from .race import Range
 
-__all__ = ["Budget", "budget_of", "grid_of", "is_count", "optional_number", "positive", "range_of", "seeds_of", "whole"]
+__all__ = ["Budget", "budget_of", "grid_of", "optional_number", "positive", "range_of", "seeds_of", "whole"]
 
 NO_GRID = "Give a number of points, 2 or more, or the learning rates in a list: [1e-3, 1e-2]."
 
@@ -54,7 +54,7 @@ def range_of(lr_min: Any, lr_max: Any) -> Range:
 
 def grid_of(lrs: Any, lr_min: Any, lr_max: Any) -> list[float]:
     """The learning rates of a sweep, ascending: the ones given, or so many log-spaced points of the range."""
-    if is_count(lrs):
+    if _is_count(lrs):
         if lrs < 2:
             raise OptionError(f"lrs is {lrs}.", NO_GRID)
         low = 1e-5 if lr_min is None else positive("lr_min", lr_min)
@@ -97,12 +97,12 @@ def optional_number(what: str, value: Any, next_move: str = "Give a finite numbe
 
 def whole(what: str, value: Any, least: int) -> int:
     """A whole number from `least` on."""
-    if not is_count(value) or value < least:
+    if not _is_count(value) or value < least:
         raise OptionError(f"{what} is {value!r}.", f"Give a whole number, {least} or more.")
     return int(value)
 
 
-def is_count(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     """Whether a value is a whole number; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 

@@ -49,15 +49,19 @@ def _lock(folder: Path) -> int | None:
     if fcntl is None:
         return None
     _close_in_children()
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(folder, error, out=True) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(handle)
-        if isinstance(error, BlockingIOError):
-            raise RecordError(
-                f"another etascope is running in {folder}.", "Wait for its end, or choose another --out (out=)."
-            ) from error
+        raise RecordError(
+            f"another etascope is running in {folder}.", "Wait for its end, or choose another --out (out=)."
+        ) from error
+    except OSError:
+        os.close(handle)
         return None
     _held.add(handle)
     return handle

@@ -24,7 +24,7 @@ from .session import Session
 
 __all__ = ["Plan", "find", "plan", "sweep"]
 
-CONTINUE = "Check the first batches of the data and the model's initialisation."
+NOTHING_TRAINS = ("nothing trains.", "Check the first batches of the data and the model's initialisation.")
 
 
 def find(
@@ -98,14 +98,17 @@ def find(
                 session.must_have_clean_data()
                 asked.told.rung(zone_line(session, sight))
         except KeyboardInterrupt:
-            raise Interrupted(_best_so_far(session, head, sight, bounds, own, asked)) from None
+            so_far = None if sight is None else _answered(session, head, sight, bounds, own, complete=False)
+            if so_far is not None:
+                save(so_far, asked)
+            raise Interrupted(so_far) from None
         reason = no_answer_reason(session, sight)
         if reason is not None or sight is None:
-            cause, next_move = reason or ("nothing trains.", CONTINUE)
+            cause, next_move = reason or NOTHING_TRAINS
             record = unanswered(session, head.budget, cause)
             save(record, asked)
             raise NoAnswer(cause, next_move, record=record)
-        found = _judged(answer(session, sight, head.budget, bounds), own)
+        found = _answered(session, head, sight, bounds, own)
         save(found, asked)
         return found
 
@@ -274,16 +277,8 @@ def _steps(session: Session, head: Head) -> int:
     return math.floor(head.budget * session.horizon + 1e-6) - head.trial_steps
 
 
-def _judged(found: Finding, mine: float | None) -> Finding:
+def _answered(
+    session: Session, head: Head, sight: Sight, bounds: Range, mine: float | None, *, complete: bool = True
+) -> Finding:
+    found = answer(session, sight, head.budget, bounds, complete=complete)
     return found if mine is None else replace(found, mine=found.judge(mine))
-
-
-def _best_so_far(
-    session: Session, head: Head, sight: Sight | None, bounds: Range, mine: float | None, asked: Asked
-) -> Finding | None:
-    """The answer of an interrupted race, saved where one was asked for; None before the first rung was over."""
-    if sight is None:
-        return None
-    found = _judged(answer(session, sight, head.budget, bounds, complete=False), mine)
-    save(found, asked)
-    return found
