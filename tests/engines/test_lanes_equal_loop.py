@@ -65,7 +65,7 @@ def off_at_the_loops_state(task: Task, lrs: list[float], steps: int = 10) -> tup
     """Largest differences after loop steps: of a lane's gradient, by its norm, and of buffers."""
     p = Prepared(task, CPU)
     stack = Stack(p, lanes_of(lrs))
-    stream = p.stream(0, 0).batches()
+    stream = p.batches(0, 0)
     seen = [next(stream) for _ in range(steps)]
     gradients, buffers = [], []
     for k, lr in enumerate(lrs):

@@ -316,6 +316,25 @@ def test_what_raises_in_a_worker_is_named() -> None:
     assert line_of(Broken.__getitem__).replace(":", '", line ') in str(raised.value)
 
 
+class BrokenRow(Dataset[Any]):
+    """Its fault is in the second batch: `check` reads the first alone."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, i: int) -> Any:
+        if i == 10:
+            raise KeyError("row 10")
+        return torch.ones(5), i % 3
+
+
+def test_a_broken_row_is_a_fault_of_the_data_whoever_reads_it() -> None:
+    prepared = Prepared(small_task(train=DataLoader(BrokenRow(), batch_size=10), val=None), CPU)
+    for read in (prepared.check, lambda seed: prepared.find_nan(seed, -1, 5)):
+        with pytest.raises(TaskError, match="the task's training data raised KeyError: 'row 10'"):
+            read(0)
+
+
 @pytest.mark.parametrize("name", ["loop", "lanes"])
 def test_what_raises_while_training_is_named_too(name: str) -> None:
     def loss(model: nn.Module, batch: Any) -> Tensor:

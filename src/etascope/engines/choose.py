@@ -140,7 +140,7 @@ def _fastest(trials: Sequence[_Trial]) -> _Trial | None:
 
 def _time_lanes(prepared: Prepared, seed: int, lanes: int, steps: int) -> float:
     stack = Stack(prepared, _lanes(seed, lanes))
-    batches = prepared.stream(seed, -1).batches()
+    batches = prepared.batches(seed, -1)
     seed_all("trial", seed)
     lr_L1 = torch.tensor([[s.lr] for s in _lanes(seed, lanes)], device=prepared.device, dtype=torch.float64)
     times = []
@@ -155,7 +155,7 @@ def _time_lanes(prepared: Prepared, seed: int, lanes: int, steps: int) -> float:
 
 def _time_loop(prepared: Prepared, seed: int, steps: int) -> float:
     built = prepared.build(seed, 1e-4)
-    batches = prepared.stream(seed, -1).batches()
+    batches = prepared.batches(seed, -1)
     seed_all("trial", seed)
     times = []
     for _ in range(steps):  # the first warms up

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from ..errors import EngineError, EtascopeError
 from ..records import Engine as Ran
 from ..rules import read
 from .base import Facts, Setting, Tick, Trained
-from .data import map_tensors, rows
+from .data import rows
 from .loop import TICK, finished
 from .prepared import Objective, Prepared, user_code
 from .randomness import kept, seed_all
@@ -72,17 +72,14 @@ class Lanes:
         ).to(p.device)
         evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
         evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)
-        batches = p.stream(seed, rung).batches()
+        batches = p.batches(seed, rung)
         seed_all("noise", seed, rung)
 
         losses_TL: list[Tensor] = []
         val: list[tuple[int, Tensor]] = []
         eval_s, told, dead_at = 0.0, 0, torch.full((len(unit),), -1, device=p.device)
         for t in range(steps):
-            step_batches = []
-            for _ in range(task.accumulate):
-                with user_code("training data"):
-                    step_batches.append(next(batches))
+            step_batches = list(islice(batches, task.accumulate))
             with user_code("loss"):
                 losses_TL.append(stack.step(step_batches, lr_TL[t].unsqueeze(1), t))
             if (which := evaluate_at.get(t + 1)) is not None:
@@ -194,7 +191,7 @@ class Stack:
         try:
             with kept(), torch.no_grad(), user_code("loss, on validation data,"):
                 for i in which:
-                    self.batch = map_tensors(p.validation[i], torch.clone)
+                    self.batch = p.validation[i]
                     total_L += rows(self.batch) * self._losses().double().cpu()
                     weight += rows(self.batch)
         finally:
@@ -253,9 +250,10 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
         return f"lanes train in fp32, and the task asks for precision={task.precision!r}"
     built = prepared.build(seed, 1e-3)
     before = dict(built.objective.named_buffers())
-    batch = next(prepared.stream(seed, -1).batches())
+    batch = next(prepared.batches(seed, -1))
     seed_all("check", seed)
-    built.objective(map_tensors(batch, torch.clone)).backward()
+    with user_code("loss"):
+        built.objective(batch).backward()
     for name, buffer in built.objective.named_buffers():
         if buffer is not before.get(name):
             return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"

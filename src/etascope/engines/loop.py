@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 
@@ -50,7 +51,7 @@ class Loop:
         lrs = setting.lr * p.schedule.rescale(steps).multipliers()
         evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
         evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)
-        batches = p.stream(setting.seed, rung).batches()
+        batches = p.batches(setting.seed, rung)
         seed_all("noise", setting.seed, rung)
 
         losses: list[float] = []
@@ -61,9 +62,7 @@ class Loop:
                 group["lr"] = float(lrs[t]) * scale
             built.optimizer.zero_grad(set_to_none=True)
             step_loss = 0.0
-            for _ in range(task.accumulate):
-                with user_code("training data"):
-                    batch = next(batches)
+            for batch in islice(batches, task.accumulate):
                 with user_code("loss"):
                     with p.autocast():
                         loss = built.objective(batch) / task.accumulate

@@ -39,8 +39,8 @@ class Objective(nn.Module):
         self._loss = [loss]  # in a list: a loss that is a module must not become a submodule
 
     def forward(self, batch: Any) -> Tensor:
-        """The loss of one batch."""
-        loss = self._loss[0](self.model, batch)
+        """The loss of one batch, of which it gets a copy: a loss may pop keys, or work in place."""
+        loss = self._loss[0](self.model, map_tensors(batch, torch.clone))
         if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
             raise TaskError(
@@ -103,9 +103,13 @@ class Prepared:
 
     def build(self, seed: int, lr: float) -> Built:
         """A new model as it is at init under `seed`, and its optimizer."""
-        model = self.model(seed)
-        optimizer, scales = self.optimizer(model, lr)
-        return Built(model, Objective(model, self.task.loss), optimizer, scales)
+        objective = self.objective(seed)
+        optimizer, scales = self.optimizer(objective.model, lr)
+        return Built(objective.model, objective, optimizer, scales)
+
+    def objective(self, seed: int) -> Objective:
+        """A new model as it is at init under `seed`, and the loss."""
+        return Objective(self.model(seed), self.task.loss)
 
     def model(self, seed: int) -> nn.Module:
         """The model at init: a copy of the user's, or made by the user's function under `seed`."""
@@ -157,11 +161,15 @@ class Prepared:
             )
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
-    def stream(self, seed: int, rung: int) -> Stream:
-        """The training batches of one seed in one rung; only the latest is kept."""
+    def batches(self, seed: int, rung: int) -> Iterator[Any]:
+        """Endless training batches of one seed in one rung, on the device; of the streams, only the latest is kept."""
         if (seed, rung) not in self._streams:
             self._streams = {(seed, rung): Stream(self.task.train, derive(seed, rung), self.device)}
-        return self._streams[seed, rung]
+        batches = self._streams[seed, rung].batches()
+        while True:
+            with user_code("training data"):
+                batch = next(batches)
+            yield batch
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, where the task asks for it."""
@@ -192,7 +200,7 @@ class Prepared:
     @cached_property
     def batch_rows(self) -> int:
         """Examples in one training batch, as the first one has."""
-        return rows(next(self.stream(0, -1).batches()))
+        return rows(next(self.batches(0, -1)))
 
     def judging(self, steps: int) -> Judging | None:
         """The evaluations of a run of `steps` steps; None where the training loss is judged."""
@@ -215,7 +223,7 @@ class Prepared:
                     return -value if self.task.goal == "max" else value
                 total = weight = 0.0
                 for i in which:
-                    batch = map_tensors(self.validation[i], torch.clone)
+                    batch = self.validation[i]
                     with user_code("loss, on validation data,"), self.autocast():
                         total += rows(batch) * float(objective(batch))
                     weight += rows(batch)
@@ -231,7 +239,7 @@ class Prepared:
             if judging is not None:
                 self._init[seed, which] = self.evaluate(objective, which)
             else:
-                batches = self.stream(seed, -1).batches()
+                batches = self.batches(seed, -1)
                 with torch.no_grad(), user_code("loss"), self.autocast():
                     losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
                 self._init[seed, which] = math.fsum(losses) / len(losses)
@@ -247,8 +255,7 @@ class Prepared:
             NoAnswer: the loss is not finite at the start though the data is.
         """
         built = self.build(seed, 1e-3)
-        with user_code("training data"):
-            batch = next(self.stream(0, -1).batches())
+        batch = next(self.batches(0, -1))
         if not tensors(batch):
             raise TaskError(
                 f"a training batch holds no tensor: it is a {type(batch).__name__}.",
@@ -267,7 +274,7 @@ class Prepared:
 
     def _check_gradient(self, built: Built, batch: Any) -> None:
         with user_code("loss"), self.autocast():
-            loss = built.objective(map_tensors(batch, torch.clone))  # a loss may pop keys
+            loss = built.objective(batch)
         if not torch.isfinite(loss):
             if (fault := nonfinite(batch)) is not None:
                 raise TaskError(f"the first training batch is not finite: {fault}.", "Clean the data.")
@@ -292,7 +299,7 @@ class Prepared:
 
     def find_nan(self, seed: int, rung: int, steps: int) -> str | None:
         """The first training batch that is not finite, in words; None if all are."""
-        batches = self.stream(seed, rung).batches()
+        batches = self.batches(seed, rung)
         for i in range(steps * self.task.accumulate):
             if (fault := nonfinite(next(batches))) is not None:
                 return f"training batch {i} (counted from 0) of seed {seed}: {fault}"
