@@ -8,7 +8,7 @@ import inspect
 import math
 import sysconfig
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -76,12 +76,26 @@ def _place(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Built:
-    """One training's own model, objective and optimizer; `scales` are the groups' ratios to the peak lr."""
+    """One training's own objective and optimizer.
 
-    model: nn.Module
+    Args:
+        seed: what the model was built from.
+        objective: its model and loss.
+        optimizer: over the model's parameters.
+        scales: the optimizer's groups' ratios to the peak lr.
+        scaler: of gradients, in fp16; without effect otherwise.
+    """
+
+    seed: int
     objective: Objective
     optimizer: torch.optim.Optimizer
     scales: tuple[float, ...]
+    scaler: torch.amp.GradScaler
+
+    @property
+    def optimized(self) -> list[Tensor]:
+        """The tensors that the optimizer updates, in order."""
+        return [q for group in self.optimizer.param_groups for q in group["params"]]
 
 
 class Prepared:
@@ -97,7 +111,7 @@ class Prepared:
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
         self._streams: dict[tuple[int, int], Stream] = {}
-        self._init: dict[tuple[int, tuple[int, ...]], float] = {}
+        self._init: dict[tuple[int, tuple[int, ...] | None], float] = {}  # by seed and batches; None: of training
 
     # ------------------------------------------------------------------------------------- pieces
 
@@ -105,7 +119,8 @@ class Prepared:
         """A new model as it is at init under `seed`, and its optimizer."""
         objective = self.objective(seed)
         optimizer, scales = self.optimizer(objective.model, lr)
-        return Built(objective.model, objective, optimizer, scales)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.task.precision == "fp16")
+        return Built(seed, objective, optimizer, scales, scaler)
 
     def objective(self, seed: int) -> Objective:
         """A new model as it is at init under `seed`, and the loss."""
@@ -212,38 +227,63 @@ class Prepared:
         examples = steps * self.task.accumulate * self.batch_rows
         return plan_judging(steps, self.schedule.decays, examples, [rows(b) for b in self.validation])
 
-    def evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
-        """The judged loss of a model now, in eval mode and without drawing from the training's noise."""
-        objective.eval()
+    def evaluate(self, objective: Objective, which: tuple[int, ...], seed: int) -> float:
+        """The judged loss of a model now; nan where that raises though it did not at init under `seed`."""
         try:
-            with kept(), torch.no_grad():
-                if self.task.evaluate is not None:
-                    with user_code("evaluate"):
-                        value = float(self.task.evaluate(objective.model))
-                    return -value if self.task.goal == "max" else value
-                total = weight = 0.0
-                for i in which:
-                    batch = self.validation[i]
-                    with user_code("loss, on validation data,"), self.autocast():
-                        total += rows(batch) * float(objective(batch))
-                    weight += rows(batch)
-                return total / weight
-        finally:
-            objective.train()
+            return self._evaluate(objective, which)
+        except TaskError:
+            with kept():
+                self._init_evaluation(seed, which)  # raises too, unless it is the parameters that diverged
+            return math.nan
+
+    def _evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
+        if self.task.evaluate is None:
+            return float(self.weighted(objective, which, lambda batch: float(objective(batch))))
+        with evaluating(objective), user_code("evaluate"):
+            value = float(self.task.evaluate(objective.model))
+        return -value if self.task.goal == "max" else value
+
+    def weighted(self, objective: Objective, which: tuple[int, ...], losses_of: Callable[[Any], Any]) -> Any:
+        """The mean of `losses_of(batch)` over these validation batches, weighted by their examples."""
+        total, examples = 0.0, 0
+        with evaluating(objective), user_code("loss, on validation data,"), self.autocast():
+            for batch in (self.validation[i] for i in which):
+                total += rows(batch) * losses_of(batch)
+                examples += rows(batch)
+        return total / examples
 
     def init_loss(self, seed: int, judging: Judging | None) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
-        which = judging.final_batches if judging else (-1,)
+        return self._init_training(seed) if judging is None else self._init_evaluation(seed, judging.final_batches)
+
+    def _init_evaluation(self, seed: int, which: tuple[int, ...]) -> float:
         if (seed, which) not in self._init:
-            objective = Objective(self.model(seed), self.task.loss)
-            if judging is not None:
-                self._init[seed, which] = self.evaluate(objective, which)
-            else:
-                batches = self.batches(seed, -1)
-                with torch.no_grad(), user_code("loss"), self.autocast():
-                    losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
-                self._init[seed, which] = math.fsum(losses) / len(losses)
+            self._init[seed, which] = self._evaluate(self.objective(seed), which)
         return self._init[seed, which]
+
+    def _init_training(self, seed: int) -> float:
+        if (seed, None) not in self._init:
+            objective, batches = self.objective(seed), self.batches(seed, -1)
+            with torch.no_grad(), user_code("loss"), self.autocast():
+                losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
+            self._init[seed, None] = math.fsum(losses) / len(losses)
+        return self._init[seed, None]
+
+    def raises(self, objective: Objective, batch: Any) -> bool:
+        """Whether the loss of this batch, or its gradient, raises."""
+        try:
+            with kept():
+                with self.autocast():
+                    loss = objective(batch)
+                loss.backward()
+        except Exception:
+            return True
+        return False
+
+    def accepts(self, seed: int, batch: Any) -> bool:
+        """Whether the loss takes this batch at init: if so, what it raised later is the parameters' divergence."""
+        with kept():
+            return not self.raises(self.objective(seed), batch)
 
     # ------------------------------------------------------------------------------------- checks
 
@@ -290,8 +330,7 @@ class Prepared:
             )
         with user_code("loss, in its gradient,"):
             loss.backward()
-        params = [p for group in built.optimizer.param_groups for p in group["params"]]
-        if all(p.grad is None for p in params):
+        if all(q.grad is None for q in built.optimized):
             raise TaskError(
                 "no optimized parameter has a gradient.",
                 "Compute the loss with the `model` argument of loss(model, batch), not with a model from outside.",
@@ -352,6 +391,17 @@ class Prepared:
             f"{final} of {sum(batch_rows)} examples at the full horizon; a run evaluates at most as many examples as "
             "it trains on (a third of its cost), in whole batches evenly spaced, at least one"
         )
+
+
+@contextlib.contextmanager
+def evaluating(objective: Objective) -> Iterator[None]:
+    """In eval mode, without gradients, and without drawing from the training's noise."""
+    objective.eval()
+    try:
+        with kept(), torch.no_grad():
+            yield
+    finally:
+        objective.train()
 
 
 def _all_trainable(model: nn.Module) -> list[Tensor]:
