@@ -215,7 +215,7 @@ ASKED: dict[str, Callable[[], dict[str, Any]]] = {
 def test_every_option_of_a_task(what: str) -> None:
     task = small_task("linear", torch.float64, **ASKED[what]())
     lrs = lrs_up_to(0.03)
-    assert refusal(Prepared(task, CPU), lanes_of(lrs), 0) is None
+    assert refusal(Prepared(task, CPU), 0) is None
     found, truth = (train(name, task, lrs, steps=40) for name in ("lanes", "loop"))
     assert largest_gap(found, truth) <= 1e-9
     for f, t in zip(found, truth, strict=True):

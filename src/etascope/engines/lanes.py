@@ -26,11 +26,12 @@ from ..records import Engine as Ran
 from ..rules import read
 from .base import Facts, Setting, Tick, Trained
 from .loop import TICK, finished
-from .prepared import Objective, Prepared, user_code
+from .prepared import Objective, Prepared, has_hooks, user_code
 from .randomness import kept, seed_all
 
-__all__ = ["Lanes", "Stack", "quiet", "refusal", "refuse"]
+__all__ = ["Lanes", "Stack", "first_sentence", "quiet", "refusal", "refuse"]
 
+LOOKS = 3  # batches that show whether every parameter has a gradient: layers may be dropped at random
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
 
 
@@ -258,34 +259,45 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str | None:
-    """Why lanes cannot train the task, naming the module and the cause; None if they can. One step is tried.
+def refusal(prepared: Prepared, seed: int) -> str | None:
+    """Why lanes cannot train the task, naming the module and the cause; None if they can.
 
     The task itself was checked before, so what fails here fails for `vmap`.
     """
-    task = prepared.task
-    if task.precision != "fp32":
-        return f"lanes train in fp32, and the task asks for precision={task.precision!r}"
+    if prepared.task.precision != "fp32":
+        return f"lanes train in fp32, and the task asks for precision={prepared.task.precision!r}"
+    return _otherwise(prepared, seed) or _not_for_vmap(prepared, seed)
+
+
+def _otherwise(prepared: Prepared, seed: int) -> str | None:
+    """What lanes would train otherwise than torch does, without an error."""
     built = prepared.build(seed, 1e-3)
-    before = dict(built.objective.named_buffers())
-    batch = next(prepared.batches(seed, -1))
-    seed_all("check", seed)
-    with user_code("loss"):
-        built.objective(batch).backward()
-    for name, buffer in built.objective.named_buffers():
-        if buffer is not before.get(name):
-            return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
-    unused = [
-        name.removeprefix("model.")
-        for name, q in built.objective.named_parameters()
-        if q.grad is None and any(q is r for r in built.optimized)
-    ]
-    if unused:
-        return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
-    model = built.objective.model
+    named = {name.removeprefix("model."): q for name, q in built.objective.named_parameters()}
+    if hooked := [name for name, q in named.items() if has_hooks(q)]:
+        return f"its parameter {hooked[0]!r} has a gradient hook, which lanes do not call"
+    optimized = {id(q) for q in built.optimized}
+    buffers = dict(built.objective.named_buffers())
+    batches = prepared.batches(seed, -1)
+    for look in range(LOOKS):
+        seed_all("check", seed, look)
+        built.optimizer.zero_grad(set_to_none=True)
+        with user_code("loss"):
+            built.objective(next(batches)).backward()
+        for name, buffer in built.objective.named_buffers():
+            if buffer is not buffers.get(name):
+                return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
+        if unused := [name for name, q in named.items() if q.grad is None and id(q) in optimized]:
+            return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
+    return None
+
+
+def _not_for_vmap(prepared: Prepared, seed: int) -> str | None:
+    """Why a stack of two cannot be made, or cannot take a gradient and an evaluation."""
+    model = prepared.model(seed)
     try:
-        stack = Stack(prepared, settings)
+        stack = Stack(prepared, [Setting(seed, 1e-4), Setting(seed, 2e-4)])
         model = stack.objective.model
+        batch = next(prepared.batches(seed, -1))
         seed_all("check", seed)
         with quiet():
             grads_LP, losses_L = stack.gradients([batch])
@@ -294,8 +306,8 @@ def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str |
     except EtascopeError as error:
         return error.cause.splitlines()[0]
     except Exception as error:
-        return f"vmap cannot take {_module_of(error, model)}: {_first_sentence(error)}"
-    if losses_L.shape != (len(settings),) or grads_LP.shape != stack.params_LP.shape:
+        return f"vmap cannot take {_module_of(error, model)}: {first_sentence(error)}"
+    if losses_L.shape != (2,) or grads_LP.shape != stack.params_LP.shape:
         return "its loss does not keep lanes apart"
     return None
 
@@ -327,6 +339,7 @@ def _module_of(error: BaseException, model: nn.Module) -> str:
     return found
 
 
-def _first_sentence(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
+    """What an exception says, in short."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0][:200]

@@ -404,6 +404,11 @@ def evaluating(objective: Objective) -> Iterator[None]:
         objective.train()
 
 
+def has_hooks(parameter: Tensor) -> bool:
+    """Whether something is called with the parameter's gradient."""
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
 def _all_trainable(model: nn.Module) -> list[Tensor]:
     return [p for p in model.parameters() if p.requires_grad]
 
