@@ -211,6 +211,23 @@ def test_fewer_steps_are_a_complete_rescaled_run(name: str, steps: int) -> None:
     assert multipliers.max() > 0.8
 
 
+def test_a_loss_may_pop_keys_and_work_in_place(name: str) -> None:
+    """Neither the next training nor the weights of validation batches (10 and 7 rows) may see it."""
+
+    def plain(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch["x"] * 0.5), batch["y"])
+
+    def greedy(model: nn.Module, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch.pop("x").mul_(0.5)), batch.pop("y"))
+
+    def judged(loss: Any) -> list[Curve]:
+        train_data, val = ([{"x": x, "y": y} for x, y in batches("linear", n=2, seed=seed)] for seed in (1, 2))
+        own = engine(name, small_task(loss=loss, train=train_data, val=val))
+        return [c for _ in range(2) for c in own.train([Setting(0, 0.1)], 20, 0, lambda n: None).curves]
+
+    assert judged(greedy) == judged(plain)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2, 3])
 def test_accumulation_averages_batches_and_takes_one_step(name: str, accumulate: int) -> None:
     data = [(torch.full((2, 5), float(i)), torch.zeros(2).long()) for i in range(6)]

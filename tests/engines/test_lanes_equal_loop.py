@@ -65,7 +65,7 @@ def off_at_the_loops_state(task: Task, lrs: list[float], steps: int = 10) -> tup
     """Largest differences after loop steps: of a lane's gradient, by its norm, and of buffers."""
     p = Prepared(task, CPU)
     stack = Stack(p, lanes_of(lrs))
-    stream = p.stream(0, 0).batches()
+    stream = p.batches(0, 0)
     seen = [next(stream) for _ in range(steps)]
     gradients, buffers = [], []
     for k, lr in enumerate(lrs):
@@ -215,7 +215,7 @@ ASKED: dict[str, Callable[[], dict[str, Any]]] = {
 def test_every_option_of_a_task(what: str) -> None:
     task = small_task("linear", torch.float64, **ASKED[what]())
     lrs = lrs_up_to(0.03)
-    assert refusal(Prepared(task, CPU), lanes_of(lrs), 0) is None
+    assert refusal(Prepared(task, CPU), 0) is None
     found, truth = (train(name, task, lrs, steps=40) for name in ("lanes", "loop"))
     assert largest_gap(found, truth) <= 1e-9
     for f, t in zip(found, truth, strict=True):

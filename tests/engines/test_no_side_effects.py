@@ -105,7 +105,7 @@ def work(name: str, task: Task) -> None:
         own = engine(name, task)
         own.prepared.check(0)
         own.facts(0)
-        refusal(own.prepared, lanes_of([0.01, 0.02]), 0)
+        refusal(own.prepared, 0)
         for unit in own.units(lanes_of([0.01, 0.1]) + lanes_of([0.05], seed=1)):
             own.train(unit, 8, 0, lambda n: None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,27 @@ class Unused(nn.Module):
         return self.used(x)
 
 
+class Dropped(nn.Module):
+    """A layer that is passed over at random, in every other batch or so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.maybe, self.last = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        return self.last(self.maybe(hidden) if random.random() < 0.5 else hidden)
+
+
+def hooked(post: bool = False) -> nn.Module:
+    model = mlp()
+    if post:
+        model[0].weight.register_post_accumulate_grad_hook(lambda q: None)
+    else:
+        model[0].weight.register_hook(lambda grad: grad * 0)
+    return model
+
+
 def sparse_bag() -> nn.Module:
     model = Bag()
     model.bag.sparse = True
@@ -77,6 +99,9 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown optimizer": ({"optimizer": torch.optim.NAdam}, ["NAdam", "no rule"]),
     "bf16": ({"precision": "bf16"}, ["bf16", "fp32"]),
     "idle parameter": ({"model": Unused}, ["'idle.weight'", "no gradient"]),
+    "dropped layer": ({"model": Dropped}, ["'maybe.weight'", "no gradient"]),
+    "gradient hook": ({"model": hooked}, ["'0.weight'", "gradient hook"]),
+    "gradient hook, after": ({"model": lambda: hooked(post=True)}, ["'0.weight'", "gradient hook"]),
     "mixed dtypes": (
         {
             "model": lambda: nn.Sequential(nn.Linear(5, 3), nn.Linear(1, 1).double()),
@@ -108,7 +133,7 @@ def test_lanes_name_module_and_cause(what: str) -> None:
     if what != "a tensor that is no parameter":
         check(task)  # the loop takes it
         engine("loop", task).train(lanes_of([0.01]), 2, 0, lambda n: None)
-    reason = refusal(Prepared(task, CPU), lanes_of([0.01, 0.1]), 0)
+    reason = refusal(Prepared(task, CPU), 0)
     assert reason is not None
     assert all(word in reason for word in words), reason
     assert "\n" not in reason
@@ -124,7 +149,7 @@ def test_lanes_take_scalar_parameters() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.net(x) * self.scale
 
-    assert refusal(Prepared(small_task(model=Scaled), CPU), lanes_of([0.01, 0.1]), 0) is None
+    assert refusal(Prepared(small_task(model=Scaled), CPU), 0) is None
 
 
 # ------------------------------------------------------------------------- faults seen when it is made
@@ -324,6 +349,25 @@ def test_what_raises_in_a_worker_is_named() -> None:
         check(small_task(train=DataLoader(Broken(), num_workers=1)))
     assert line_of(Broken.__getitem__) in raised.value.cause.splitlines()[1]
     assert raised.value.cause.splitlines()[0].endswith("raised OSError: the disk is gone")  # none of torch's own words
+
+
+class BrokenRow(Dataset[Any]):
+    """Its fault is in the second batch: `check` reads the first alone."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, i: int) -> Any:
+        if i == 10:
+            raise KeyError("row 10")
+        return torch.ones(5), i % 3
+
+
+def test_a_broken_row_is_a_fault_of_the_data_whoever_reads_it() -> None:
+    prepared = Prepared(small_task(train=DataLoader(BrokenRow(), batch_size=10), val=None), CPU)
+    for read in (prepared.check, lambda seed: prepared.find_nan(seed, -1, 5)):
+        with pytest.raises(TaskError, match="the task's training data raised KeyError: 'row 10'"):
+            read(0)
 
 
 @pytest.mark.parametrize("name", ["loop", "lanes"])

@@ -72,7 +72,7 @@ def nonfinite(batch: Any) -> str | None:
 class Stream:
     """The training batches of one seed in one rung: the same again at every reading, while they fit in memory.
 
-    Each reading gets copies, so that a loss which pops keys or works in place cannot spoil another training's.
+    Every reading gets the same objects, so a loss must be given copies.
     """
 
     def __init__(self, data: Any, seed: int, device: torch.device) -> None:
@@ -81,10 +81,10 @@ class Stream:
         self._bytes = 0
 
     def batches(self) -> Iterator[Any]:
-        """Endless batches on the device, from the first on."""
+        """Endless batches on the device, from the first on; not to be changed."""
         keep = self._bytes <= CACHE_BYTES
         kept = len(self._kept) if keep else 0
-        yield from (map_tensors(batch, torch.clone) for batch in self._kept[:kept])
+        yield from self._kept[:kept]
         source = Source("data", self.seed)
         inside = nullcontext if isinstance(self.data, Sequence) else source.inside
         read = itertools.islice(self._read(), kept, None)
@@ -96,7 +96,7 @@ class Stream:
                 self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
                 if not (keep := self._bytes <= CACHE_BYTES):
                     self._kept.clear()
-            yield map_tensors(batch, torch.clone)
+            yield batch
 
     def _read(self) -> Iterator[Any]:
         own = rebuild(self.data, derive("data", self.seed)) if isinstance(self.data, DataLoader) else self.data

@@ -30,6 +30,11 @@ class Judging:
     curve_batches: tuple[int, ...]
     final_batches: tuple[int, ...]
 
+    @property
+    def batches_at(self) -> dict[int, tuple[int, ...]]:
+        """The validation batches to read after a step, for each step after which there is an evaluation."""
+        return dict.fromkeys(self.on_the_way, self.curve_batches) | dict.fromkeys(self.final, self.final_batches)
+
 
 def plan_judging(steps: int, decays: bool, examples: int, batch_rows: Sequence[int]) -> Judging:
     """Plan a run's evaluations so that they cost at most a third of its training.

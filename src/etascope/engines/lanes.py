@@ -4,7 +4,7 @@ Shapes stand in the names: L lanes, P optimized parameters of one lane (flattene
 
 All lanes of a unit start from the same init and see the same batches; each has its own lr, buffers, optimizer state
 and dropout noise. Every operation is batched over L, so no lane can reach another: one that becomes non-finite is
-recorded with its step, then set to zeros and left to run idle, since a smaller stack would change the others' noise.
+recorded with its step, then set to its init and left to run idle, since a smaller stack would change the others' noise.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from ..errors import EngineError, EtascopeError
+from ..errors import EngineError, EtascopeError, TaskError
 from ..records import Engine as Ran
 from ..rules import read
 from .base import Facts, Setting, Tick, Trained
-from .data import map_tensors, rows
+from .blame import exited
 from .loop import TICK, finished
-from .prepared import Objective, Prepared, user_code
+from .prepared import Objective, Prepared, has_hooks, user_code
 from .randomness import kept, seed_all
 
-__all__ = ["Lanes", "Stack", "quiet", "refusal", "refuse"]
+__all__ = ["Lanes", "Stack", "first_sentence", "quiet", "refusal", "refuse"]
 
+LOOKS = 3  # batches that show whether every parameter has a gradient: layers may be dropped at random
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
 
 
@@ -66,42 +67,42 @@ class Lanes:
         judging = p.judging(steps)
         init = p.init_loss(seed, judging)
         stack = Stack(p, unit)
-        lr_TL = torch.outer(
-            torch.from_numpy(p.schedule.rescale(steps).multipliers()),
-            torch.tensor([s.lr for s in unit], dtype=torch.float64),
-        ).to(p.device)
-        evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
-        evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)
-        batches = p.stream(seed, rung).batches()
+        multipliers = p.schedule.rescale(steps).multipliers().tolist()
+        evaluate_at = {} if judging is None else judging.batches_at
+        batches = p.batches(seed, rung)
         seed_all("noise", seed, rung)
 
         losses_TL: list[Tensor] = []
         val: list[tuple[int, Tensor]] = []
-        eval_s, told, dead_at = 0.0, 0, torch.full((len(unit),), -1, device=p.device)
+        eval_s, told = 0.0, 0
         for t in range(steps):
-            step_batches = []
-            for _ in range(task.accumulate):
-                with user_code("training data"):
-                    step_batches.append(next(batches))
-            with user_code("loss"):
-                losses_TL.append(stack.step(step_batches, lr_TL[t].unsqueeze(1), t))
+            step_batches = list(islice(batches, task.accumulate))
+            try:
+                losses_L = stack.step(step_batches, multipliers[t], t)
+            except TaskError:
+                if t == 0:
+                    raise
+                stack.bury(losses_TL, 0)
+                stack.bury_raising(step_batches, t)
+                losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
+            losses_TL.append(losses_L)
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
                 val.append((t + 1, stack.evaluate(which)))
                 eval_s += time.perf_counter() - start
             if (t + 1) % TICK == 0:  # seldom, since reading a tensor waits for the device
-                all_dead = stack.bury(losses_TL[-TICK:], t + 1 - TICK, dead_at)
-                done = int(torch.where(dead_at < 0, t, dead_at).sum()) + len(unit)
+                all_dead = stack.bury(losses_TL[-TICK:], t + 1 - TICK)
+                done = int(torch.where(stack.dead_at_L < 0, t, stack.dead_at_L).sum()) + len(unit)
                 tick(done - told)
                 told = done
                 if all_dead:
                     break
-        stack.bury(losses_TL, 0, dead_at)
+        stack.bury(losses_TL, 0)
 
         table = torch.stack(losses_TL).tolist()
         curves = []
         for k, setting in enumerate(unit):
-            at = int(dead_at[k])
+            at = int(stack.dead_at_L[k])
             taken = [row[k] for row in table[: at + 1 if at >= 0 else steps]]
             points = [] if judging is None else [(0, init), *((s, float(v[k])) for s, v in val if at < 0 or s <= at)]
             curves.append(finished(setting, steps, taken, points, at if at >= 0 else None, init, p))
@@ -118,32 +119,33 @@ class Stack:
     """
 
     def __init__(self, prepared: Prepared, unit: Sequence[Setting]) -> None:
-        self.prepared = prepared
-        task, n_lanes = prepared.task, len(unit)
-        built = prepared.build(unit[0].seed, unit[0].lr)
-        self.objective: Objective = built.objective
-        optimizers = [built.optimizer, *(prepared.optimizer(built.model, s.lr)[0] for s in unit[1:])]
+        self.prepared, self.seed = prepared, unit[0].seed
+        n_lanes = len(unit)
+        built = prepared.build(self.seed, unit[0].lr)
+        self.objective = built.objective  # its own tensors stay at init
+        optimizers = [built.optimizer, *(prepared.optimizer(built.objective.model, s.lr)[0] for s in unit[1:])]
         self.rule = read(optimizers, [s.lr for s in unit])
 
         names = {id(q): name for name, q in self.objective.named_parameters()}
-        optimized = [q for group in built.optimizer.param_groups for q in group["params"]]
+        optimized = built.optimized
         _check_tensors(optimized, names)
         self.names = [names[id(q)] for q in optimized]
         self.shapes = [q.shape for q in optimized]
-        flat_P = torch.cat([q.detach().flatten() for q in optimized])
-        self.params_LP = flat_P.repeat(n_lanes, 1)
+        self.init_P = torch.cat([q.detach().flatten() for q in optimized])
+        self.params_LP = self.init_P.repeat(n_lanes, 1)
         self.state = self.rule.init(self.params_LP)
         chosen = {id(q) for q in optimized}
         self.frozen = {name: q.detach() for name, q in self.objective.named_parameters() if id(q) not in chosen}
         self.buffers = {
             name: b.detach().expand(n_lanes, *b.shape).clone() for name, b in self.objective.named_buffers()
         }
-        self.clip_norm = task.clip_norm
+        self.lr_L1 = torch.tensor([[s.lr] for s in unit], dtype=torch.float64, device=prepared.device)
+        self.dead_at_L = torch.full((n_lanes,), -1, device=prepared.device)  # the step of the first bad loss
         self.views = self._views()
 
         def lane_loss(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            out = functional_call(self.objective, {**params, **self.frozen, **buffers}, (self.batch,))
-            return out if isinstance(out, Tensor) else torch.as_tensor(out)
+            loss: Tensor = functional_call(self.objective, {**params, **self.frozen, **buffers}, (self.batch,))
+            return loss
 
         self.batch: Any = None
         self._gradient: Callable[..., Any] = vmap(grad_and_value(lane_loss), randomness="different")
@@ -170,69 +172,84 @@ class Stack:
         n = len(batches)
         return (grads_LP, losses_L) if n == 1 else (grads_LP / n, losses_L / n)
 
-    def step(self, batches: Sequence[Any], lr_L1: Tensor, t: int) -> Tensor:
-        """One optimizer step of every lane; the losses L before it."""
-        grads_LP, losses_L = self.gradients(batches)
-        if self.clip_norm is not None:
+    def step(self, batches: Sequence[Any], multiplier: float, t: int) -> Tensor:
+        """One optimizer step of every lane at peak lr times `multiplier`; the losses L before it."""
+        with user_code("loss"):
+            grads_LP, losses_L = self.gradients(batches)
+        if (clip_norm := self.prepared.task.clip_norm) is not None:
             norms_L1 = torch.linalg.vector_norm(grads_LP, dim=1, keepdim=True)
-            grads_LP *= (self.clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
-        params_LP, self.state = self.rule(self.params_LP, grads_LP, self.state, lr_L1, t)
+            grads_LP *= (clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        params_LP, self.state = self.rule(self.params_LP, grads_LP, self.state, multiplier * self.lr_L1, t)
         if params_LP is not self.params_LP:
             self.params_LP = params_LP
             self.views = self._views()
         return losses_L.detach()
 
     def evaluate(self, which: tuple[int, ...]) -> Tensor:
-        """The judged loss of every lane, L."""
-        p = self.prepared
-        if p.task.evaluate is not None:
-            with kept():
-                values = [p.evaluate(self.lane(k), which) for k in range(len(self.params_LP))]
-            return torch.tensor(values, dtype=torch.float64)
-        self.objective.eval()
-        total_L, weight = torch.zeros(len(self.params_LP), dtype=torch.float64), 0.0
-        try:
-            with kept(), torch.no_grad(), user_code("loss, on validation data,"):
-                for i in which:
-                    self.batch = map_tensors(p.validation[i], torch.clone)
-                    total_L += rows(self.batch) * self._losses().double().cpu()
-                    weight += rows(self.batch)
-        finally:
-            self.objective.train()
-        return total_L / weight
+        """The judged loss of every lane, L; nan where it raises."""
+        if self.prepared.task.evaluate is None:
+            try:
+                return self.validate(which)
+            except TaskError:
+                pass  # one lane that diverged must not take its neighbours down
+        with kept():
+            values = [self.prepared.evaluate(self.lane(k), which, self.seed) for k in range(len(self.params_LP))]
+        return torch.tensor(values, dtype=torch.float64)
 
-    def _losses(self) -> Tensor:
-        """Losses L of the present batch."""
+    def validate(self, which: tuple[int, ...]) -> Tensor:
+        """The validation loss of every lane, L, all at once."""
+        losses_L: Tensor = self.prepared.weighted(self.objective, which, self._losses)
+        return losses_L
+
+    def _losses(self, batch: Any) -> Tensor:
+        self.batch = batch
         try:
-            return self._loss(self.views, self.buffers)
+            losses_L = self._loss(self.views, self.buffers)
         except RuntimeError as error:
             if "atching rule not implemented" not in str(error):
                 raise
             # torch's fused LSTM has no batching rule of its own; under a gradient it is taken apart into ones that do
             self._loss = lambda params, buffers: self._gradient(params, buffers)[1]
             with torch.enable_grad():
-                losses: Tensor = self._loss(self.views, self.buffers)
-            return losses
+                losses_L = self._loss(self.views, self.buffers)
+        return losses_L.double().cpu()
 
     def lane(self, k: int) -> Objective:
         """One lane's model as an ordinary module, sharing nothing with the stack."""
-        model = self.prepared.model(0)
-        objective = Objective(model, self.prepared.task.loss)
+        objective = self.prepared.objective(self.seed)
         own = {name: t[k] for name, t in {**self.views, **self.buffers}.items()} | self.frozen
         with torch.no_grad():
             for name, tensor in [*objective.named_parameters(), *objective.named_buffers()]:
                 tensor.copy_(own[name])
         return objective
 
-    def bury(self, losses: Sequence[Tensor], first: int, dead_at_L: Tensor) -> bool:
-        """Note the first non-finite loss of each living lane and set such lanes to zeros; whether all are dead."""
+    def bury(self, losses: Sequence[Tensor], first: int) -> bool:
+        """Note the first non-finite loss, from step `first` on, of each living lane; whether all are dead."""
         bad_TL = ~torch.isfinite(torch.stack(list(losses)))
-        new_L = bad_TL.any(0) & (dead_at_L < 0)
+        new_L = bad_TL.any(0) & (self.dead_at_L < 0)
         if new_L.any():
-            dead_at_L[new_L] = first + bad_TL.int().argmax(0)[new_L]
-            for tensor in (self.params_LP, *self.state.values(), *self.buffers.values()):
-                tensor[new_L] = 0
-        return bool((dead_at_L >= 0).all())
+            self.dead_at_L[new_L] = first + bad_TL.int().argmax(0)[new_L]
+            self._idle(new_L)
+        return bool((self.dead_at_L >= 0).all())
+
+    def bury_raising(self, batches: Sequence[Any], t: int) -> None:
+        """Bury the lanes on which the loss of step t raises, each by itself, though it does not at init."""
+        if not all(self.prepared.accepts(self.seed, batch) for batch in batches):
+            return
+        with kept():
+            raising = [any(self.prepared.raises(self.lane(k), b) for b in batches) for k in range(len(self.params_LP))]
+        raising_L = torch.tensor(raising, device=self.dead_at_L.device)
+        self.dead_at_L[raising_L & (self.dead_at_L < 0)] = t
+        self._idle(raising_L)
+
+    def _idle(self, lanes_L: Tensor) -> None:
+        """Set lanes back to init, where the loss is known to be good (at zeros it need not be), and keep them there."""
+        self.lr_L1[lanes_L] = 0
+        self.params_LP[lanes_L] = self.init_P
+        for tensor in self.state.values():
+            tensor[lanes_L] = 0
+        for name, at_init in self.objective.named_buffers():
+            self.buffers[name][lanes_L] = at_init
 
 
 @contextmanager
@@ -243,43 +260,57 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def refusal(prepared: Prepared, settings: Sequence[Setting], seed: int) -> str | None:
-    """Why lanes cannot train the task, naming the module and the cause; None if they can. One step is tried.
+def refusal(prepared: Prepared, seed: int) -> str | None:
+    """Why lanes cannot train the task, naming the module and the cause; None if they can.
 
     The task itself was checked before, so what fails here fails for `vmap`.
     """
-    task = prepared.task
-    if task.precision != "fp32":
-        return f"lanes train in fp32, and the task asks for precision={task.precision!r}"
+    if prepared.task.precision != "fp32":
+        return f"lanes train in fp32, and the task asks for precision={prepared.task.precision!r}"
+    return _otherwise(prepared, seed) or _not_for_vmap(prepared, seed)
+
+
+def _otherwise(prepared: Prepared, seed: int) -> str | None:
+    """What lanes would train otherwise than torch does, without an error."""
     built = prepared.build(seed, 1e-3)
-    before = dict(built.objective.named_buffers())
-    batch = next(prepared.stream(seed, -1).batches())
-    seed_all("check", seed)
-    built.objective(map_tensors(batch, torch.clone)).backward()
-    for name, buffer in built.objective.named_buffers():
-        if buffer is not before.get(name):
-            return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
-    unused = [
-        name.removeprefix("model.")
-        for name, q in built.objective.named_parameters()
-        if q.grad is None and any(q is r for group in built.optimizer.param_groups for r in group["params"])
-    ]
-    if unused:
-        return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
-    model = built.model
+    named = {name.removeprefix("model."): q for name, q in built.objective.named_parameters()}
+    if hooked := [name for name, q in named.items() if has_hooks(q)]:
+        return f"its parameter {hooked[0]!r} has a gradient hook, which lanes do not call"
+    optimized = {id(q) for q in built.optimized}
+    buffers = dict(built.objective.named_buffers())
+    batches = prepared.batches(seed, -1)
+    for look in range(LOOKS):
+        seed_all("check", seed, look)
+        built.optimizer.zero_grad(set_to_none=True)
+        with user_code("loss"):
+            built.objective(next(batches)).backward()
+        for name, buffer in built.objective.named_buffers():
+            if buffer is not buffers.get(name):
+                return f"it replaces its buffer {name.removeprefix('model.')!r} instead of changing it in place"
+        if unused := [name for name, q in named.items() if q.grad is None and id(q) in optimized]:
+            return f"its parameter {unused[0]!r} has no gradient, and torch's optimizers pass such parameters over"
+    return None
+
+
+def _not_for_vmap(prepared: Prepared, seed: int) -> str | None:
+    """Why a stack of two cannot be made, or cannot take a gradient and an evaluation."""
+    model = prepared.model(seed)
     try:
-        stack = Stack(prepared, settings)
+        stack = Stack(prepared, [Setting(seed, 1e-4), Setting(seed, 2e-4)])
         model = stack.objective.model
+        batch = next(prepared.batches(seed, -1))
         seed_all("check", seed)
         with quiet():
             grads_LP, losses_L = stack.gradients([batch])
             if prepared.validation:
-                stack.evaluate((0,))
+                stack.validate((0,))
     except EtascopeError as error:
         return error.cause.splitlines()[0]
+    except SystemExit as error:
+        raise exited("the task's loss", error) from error
     except Exception as error:
-        return f"vmap cannot take {_module_of(error, model)}: {_first_sentence(error)}"
-    if losses_L.shape != (len(settings),) or grads_LP.shape != stack.params_LP.shape:
+        return f"vmap cannot take {_module_of(error, model)}: {first_sentence(error)}"
+    if losses_L.shape != (2,) or grads_LP.shape != stack.params_LP.shape:
         return "its loss does not keep lanes apart"
     return None
 
@@ -311,6 +342,7 @@ def _module_of(error: BaseException, model: nn.Module) -> str:
     return found
 
 
-def _first_sentence(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
+    """What an exception says, in short."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0][:200]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
 
+from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
 from .base import Facts, Setting, Tick, Trained
 from .judging import final_loss, thin
-from .prepared import Prepared, user_code
+from .prepared import Built, Prepared, user_code
 from .randomness import seed_all
 
 __all__ = ["Loop"]
 
 TICK = 16  # steps between two progress reports
+SKIPS = 50  # updates in a row that fp16 may skip while its scale falls (2¹⁶ · 2⁻⁵⁰ is nothing): then it diverged
 
 
 class Loop:
@@ -41,53 +45,70 @@ class Loop:
         return Trained(tuple(curve for curve, _ in runs), math.fsum(s for _, s in runs))
 
     def _run(self, setting: Setting, steps: int, rung: int, tick: Tick) -> tuple[Curve, float]:
-        p, task = self.prepared, self.prepared.task
+        p = self.prepared
         judging = p.judging(steps)
         init = p.init_loss(setting.seed, judging)
         built = p.build(setting.seed, setting.lr)
-        optimized = [q for group in built.optimizer.param_groups for q in group["params"]]
-        scaler = torch.amp.GradScaler(p.device.type, enabled=task.precision == "fp16")
-        lrs = setting.lr * p.schedule.rescale(steps).multipliers()
-        evaluate_at = {} if judging is None else dict.fromkeys(judging.on_the_way, judging.curve_batches)
-        evaluate_at |= {} if judging is None else dict.fromkeys(judging.final, judging.final_batches)
-        batches = p.stream(setting.seed, rung).batches()
+        lrs = (setting.lr * p.schedule.rescale(steps).multipliers()).tolist()
+        evaluate_at = {} if judging is None else judging.batches_at
+        batches = p.batches(setting.seed, rung)
         seed_all("noise", setting.seed, rung)
 
         losses: list[float] = []
         val = [] if judging is None else [(0, init)]
         eval_s, diverged_at, told = 0.0, None, 0
         for t in range(steps):
-            for group, scale in zip(built.optimizer.param_groups, built.scales, strict=True):
-                group["lr"] = float(lrs[t]) * scale
-            built.optimizer.zero_grad(set_to_none=True)
-            step_loss = 0.0
-            for _ in range(task.accumulate):
-                with user_code("training data"):
-                    batch = next(batches)
-                with user_code("loss"):
-                    with p.autocast():
-                        loss = built.objective(batch) / task.accumulate
-                    scaler.scale(loss).backward()
-                step_loss += loss.item()
-            losses.append(step_loss)
-            if not math.isfinite(step_loss):
+            losses.append(self.step(built, batches, lrs[t]))
+            if not math.isfinite(losses[t]):
                 diverged_at = t
                 break
-            if task.clip_norm is not None:
-                scaler.unscale_(built.optimizer)
-                torch.nn.utils.clip_grad_norm_(optimized, task.clip_norm)
-            with user_code("optimizer"):
-                scaler.step(built.optimizer)
-            scaler.update()
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
-                val.append((t + 1, p.evaluate(built.objective, which)))
+                val.append((t + 1, p.evaluate(built.objective, which, setting.seed)))
                 eval_s += time.perf_counter() - start
             if t + 1 - told == TICK:
                 tick(TICK)
                 told += TICK
         tick(len(losses) - told)
         return finished(setting, steps, losses, val, diverged_at, init, p), eval_s
+
+    def step(self, built: Built, batches: Iterator[Any], lr: float) -> float:
+        """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update."""
+        for group, scale in zip(built.optimizer.param_groups, built.scales, strict=True):
+            group["lr"] = lr * scale
+        for _ in range(SKIPS):
+            loss = self._gradient(built, islice(batches, self.prepared.task.accumulate))
+            if not math.isfinite(loss) or self._update(built):
+                return loss
+        return math.nan
+
+    def _gradient(self, built: Built, batches: Iterator[Any]) -> float:
+        """Leave the gradient of one step's batches in the parameters; their mean loss."""
+        p, step_loss = self.prepared, 0.0
+        built.optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            try:
+                with user_code("loss"):
+                    with p.autocast():
+                        loss = built.objective(batch) / p.task.accumulate
+                    built.scaler.scale(loss).backward()
+            except TaskError:
+                if not p.accepts(built.seed, batch):
+                    raise
+                return math.nan  # the batch is good at init: it is the parameters that diverged
+            step_loss += loss.item()
+        return step_loss
+
+    def _update(self, built: Built) -> bool:
+        """Let the optimizer update, unless the fp16 scaler finds the gradient too large; whether it did."""
+        if (clip_norm := self.prepared.task.clip_norm) is not None:
+            built.scaler.unscale_(built.optimizer)
+            torch.nn.utils.clip_grad_norm_(built.optimized, clip_norm)
+        with user_code("optimizer"):
+            built.scaler.step(built.optimizer)
+        scale = built.scaler.get_scale()
+        built.scaler.update()
+        return built.scaler.get_scale() >= scale
 
 
 def finished(

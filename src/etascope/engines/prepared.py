@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -37,8 +37,8 @@ class Objective(nn.Module):
         self._loss = [loss]  # in a list: a loss that is a module must not become a submodule
 
     def forward(self, batch: Any) -> Tensor:
-        """The loss of one batch."""
-        loss = self._loss[0](self.model, batch)
+        """The loss of one batch, of which it gets a copy: a loss may pop keys, or work in place."""
+        loss = self._loss[0](self.model, map_tensors(batch, torch.clone))
         if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
             raise TaskError(
@@ -49,12 +49,26 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Built:
-    """One training's own model, objective and optimizer; `scales` are the groups' ratios to the peak lr."""
+    """One training's own objective and optimizer.
 
-    model: nn.Module
+    Args:
+        seed: what the model was built from.
+        objective: its model and loss.
+        optimizer: over the model's parameters.
+        scales: the optimizer's groups' ratios to the peak lr.
+        scaler: of gradients, in fp16; without effect otherwise.
+    """
+
+    seed: int
     objective: Objective
     optimizer: torch.optim.Optimizer
     scales: tuple[float, ...]
+    scaler: torch.amp.GradScaler
+
+    @property
+    def optimized(self) -> list[Tensor]:
+        """The tensors that the optimizer updates, in order."""
+        return [q for group in self.optimizer.param_groups for q in group["params"]]
 
 
 class Prepared:
@@ -70,15 +84,20 @@ class Prepared:
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
         self._streams: dict[tuple[int, int], Stream] = {}
-        self._init: dict[tuple[int, tuple[int, ...]], float] = {}
+        self._init: dict[tuple[int, tuple[int, ...] | None], float] = {}  # by seed and batches; None: of training
 
     # ------------------------------------------------------------------------------------- pieces
 
     def build(self, seed: int, lr: float) -> Built:
         """A new model as it is at init under `seed`, and its optimizer."""
-        model = self.model(seed)
-        optimizer, scales = self.optimizer(model, lr)
-        return Built(model, Objective(model, self.task.loss), optimizer, scales)
+        objective = self.objective(seed)
+        optimizer, scales = self.optimizer(objective.model, lr)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.task.precision == "fp16")
+        return Built(seed, objective, optimizer, scales, scaler)
+
+    def objective(self, seed: int) -> Objective:
+        """A new model as it is at init under `seed`, and the loss."""
+        return Objective(self.model(seed), self.task.loss)
 
     def model(self, seed: int) -> nn.Module:
         """The model at init: a copy of the user's, or made by the user's function under `seed`."""
@@ -130,11 +149,15 @@ class Prepared:
             )
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
-    def stream(self, seed: int, rung: int) -> Stream:
-        """The training batches of one seed in one rung; only the latest is kept."""
+    def batches(self, seed: int, rung: int) -> Iterator[Any]:
+        """Endless training batches of one seed in one rung, on the device; of the streams, only the latest is kept."""
         if (seed, rung) not in self._streams:
             self._streams = {(seed, rung): Stream(self.task.train, derive(seed, rung), self.device)}
-        return self._streams[seed, rung]
+        batches = self._streams[seed, rung].batches()
+        while True:
+            with user_code("training data"):
+                batch = next(batches)
+            yield batch
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, where the task asks for it."""
@@ -165,7 +188,7 @@ class Prepared:
     @cached_property
     def batch_rows(self) -> int:
         """Examples in one training batch, as the first one has."""
-        return rows(next(self.stream(0, -1).batches()))
+        return rows(next(self.batches(0, -1)))
 
     def judging(self, steps: int) -> Judging | None:
         """The evaluations of a run of `steps` steps; None where the training loss is judged."""
@@ -177,38 +200,63 @@ class Prepared:
         examples = steps * self.task.accumulate * self.batch_rows
         return plan_judging(steps, self.schedule.decays, examples, [rows(b) for b in self.validation])
 
-    def evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
-        """The judged loss of a model now, in eval mode and without drawing from the training's noise."""
-        objective.eval()
+    def evaluate(self, objective: Objective, which: tuple[int, ...], seed: int) -> float:
+        """The judged loss of a model now; nan where that raises though it did not at init under `seed`."""
         try:
-            with kept(), torch.no_grad():
-                if self.task.evaluate is not None:
-                    with user_code("evaluate"):
-                        value = float(self.task.evaluate(objective.model))
-                    return -value if self.task.goal == "max" else value
-                total = weight = 0.0
-                for i in which:
-                    batch = map_tensors(self.validation[i], torch.clone)
-                    with user_code("loss, on validation data,"), self.autocast():
-                        total += rows(batch) * float(objective(batch))
-                    weight += rows(batch)
-                return total / weight
-        finally:
-            objective.train()
+            return self._evaluate(objective, which)
+        except TaskError:
+            with kept():
+                self._init_evaluation(seed, which)  # raises too, unless it is the parameters that diverged
+            return math.nan
+
+    def _evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
+        if self.task.evaluate is None:
+            return float(self.weighted(objective, which, lambda batch: float(objective(batch))))
+        with evaluating(objective), user_code("evaluate"):
+            value = float(self.task.evaluate(objective.model))
+        return -value if self.task.goal == "max" else value
+
+    def weighted(self, objective: Objective, which: tuple[int, ...], losses_of: Callable[[Any], Any]) -> Any:
+        """The mean of `losses_of(batch)` over these validation batches, weighted by their examples."""
+        total, examples = 0.0, 0
+        with evaluating(objective), user_code("loss, on validation data,"), self.autocast():
+            for batch in (self.validation[i] for i in which):
+                total += rows(batch) * losses_of(batch)
+                examples += rows(batch)
+        return total / examples
 
     def init_loss(self, seed: int, judging: Judging | None) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
-        which = judging.final_batches if judging else (-1,)
+        return self._init_training(seed) if judging is None else self._init_evaluation(seed, judging.final_batches)
+
+    def _init_evaluation(self, seed: int, which: tuple[int, ...]) -> float:
         if (seed, which) not in self._init:
-            objective = Objective(self.model(seed), self.task.loss)
-            if judging is not None:
-                self._init[seed, which] = self.evaluate(objective, which)
-            else:
-                batches = self.stream(seed, -1).batches()
-                with torch.no_grad(), user_code("loss"), self.autocast():
-                    losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
-                self._init[seed, which] = math.fsum(losses) / len(losses)
+            self._init[seed, which] = self._evaluate(self.objective(seed), which)
         return self._init[seed, which]
+
+    def _init_training(self, seed: int) -> float:
+        if (seed, None) not in self._init:
+            objective, batches = self.objective(seed), self.batches(seed, -1)
+            with torch.no_grad(), user_code("loss"), self.autocast():
+                losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
+            self._init[seed, None] = math.fsum(losses) / len(losses)
+        return self._init[seed, None]
+
+    def raises(self, objective: Objective, batch: Any) -> bool:
+        """Whether the loss of this batch, or its gradient, raises."""
+        try:
+            with kept():
+                with self.autocast():
+                    loss = objective(batch)
+                loss.backward()
+        except (Exception, SystemExit):
+            return True
+        return False
+
+    def accepts(self, seed: int, batch: Any) -> bool:
+        """Whether the loss takes this batch at init: if so, what it raised later is the parameters' divergence."""
+        with kept():
+            return not self.raises(self.objective(seed), batch)
 
     # ------------------------------------------------------------------------------------- checks
 
@@ -220,8 +268,7 @@ class Prepared:
             NoAnswer: the loss is not finite at the start though the data is.
         """
         built = self.build(seed, 1e-3)
-        with user_code("training data"):
-            batch = next(self.stream(0, -1).batches())
+        batch = next(self.batches(0, -1))
         if not tensors(batch):
             raise TaskError(
                 f"a training batch holds no tensor: it is a {type(batch).__name__}.",
@@ -240,7 +287,7 @@ class Prepared:
 
     def _check_gradient(self, built: Built, batch: Any) -> None:
         with user_code("loss"), self.autocast():
-            loss = built.objective(map_tensors(batch, torch.clone))  # a loss may pop keys
+            loss = built.objective(batch)
         if not torch.isfinite(loss):
             if (fault := nonfinite(batch)) is not None:
                 raise TaskError(f"the first training batch is not finite: {fault}.", "Clean the data.")
@@ -256,8 +303,7 @@ class Prepared:
             )
         with user_code("loss, in its gradient,"):
             loss.backward()
-        params = [p for group in built.optimizer.param_groups for p in group["params"]]
-        if all(p.grad is None for p in params):
+        if all(q.grad is None for q in built.optimized):
             raise TaskError(
                 "no optimized parameter has a gradient.",
                 "Compute the loss with the `model` argument of loss(model, batch), not with a model from outside.",
@@ -265,7 +311,7 @@ class Prepared:
 
     def find_nan(self, seed: int, rung: int, steps: int) -> str | None:
         """The first training batch that is not finite, in words; None if all are."""
-        batches = self.stream(seed, rung).batches()
+        batches = self.batches(seed, rung)
         for i in range(steps * self.task.accumulate):
             if (fault := nonfinite(next(batches))) is not None:
                 return f"training batch {i} (counted from 0) of seed {seed}: {fault}"
@@ -318,6 +364,22 @@ class Prepared:
             f"{final} of {sum(batch_rows)} examples at the full horizon; a run evaluates at most as many examples as "
             "it trains on (a third of its cost), in whole batches evenly spaced, at least one"
         )
+
+
+@contextlib.contextmanager
+def evaluating(objective: Objective) -> Iterator[None]:
+    """In eval mode, without gradients, and without drawing from the training's noise."""
+    objective.eval()
+    try:
+        with kept(), torch.no_grad():
+            yield
+    finally:
+        objective.train()
+
+
+def has_hooks(parameter: Tensor) -> bool:
+    """Whether something is called with the parameter's gradient."""
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
 def _all_trainable(model: nn.Module) -> list[Tensor]:
