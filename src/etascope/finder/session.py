@@ -20,6 +20,8 @@ from .progress import Progress
 
 __all__ = ["Session", "versions"]
 
+MARGIN, FIT_S = 0.85, 0.5  # of the time until a deadline: the part that is planned with, and seconds for the fit
+
 
 class Session:
     """Trains and keeps count.
@@ -96,12 +98,15 @@ class Session:
 
     @property
     def affordable(self) -> float:
-        """Training steps until the deadline, at the slower of the pace expected and that of the latest rung."""
+        """Training steps until the deadline, at the slower of the pace expected and that of the latest rung.
+
+        A part of the time is kept for what no pace foretells: a busy machine, the fit, the report.
+        """
         if math.isinf(self.deadline):
             return math.inf
         seconds, steps = self._pace
         pace = max(self.step_s, seconds / steps if steps else 0.0, 1e-9)
-        return max(self.deadline - time.perf_counter(), 0.0) / pace
+        return MARGIN * max(self.deadline - time.perf_counter() - FIT_S, 0.0) / pace
 
     def must_train(self, curves: Sequence[Curve]) -> None:
         """Raise the user's own exception where it is why no setting of the latest rung trained."""
