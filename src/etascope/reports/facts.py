@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from .. import numbers as n
 from ..records import Curve, Evidence, Finding, Sweep, Unanswered, Verdict
 
 __all__ = ["Facts", "Fate", "RungFacts", "facts_of"]
@@ -91,6 +92,14 @@ class Facts:
         """The raw loss at init, where it is known and finite."""
         init = self.record.init_loss
         return init if init is not None and math.isfinite(init) else None
+
+    @property
+    def edge_in_words(self) -> str:
+        """Where it diverges from: "about", where short runs alone tell; empty without an edge."""
+        if self.edge is None:
+            return ""
+        told = isinstance(self.record, Finding) and self.record.edge_interval is not None
+        return f"{'about ' if told else ''}{n.lr(self.edge)}"
 
     def shown(self, loss: float) -> float:
         """The number a reader knows: the loss, or the metric where the loss is a negated one."""

@@ -104,7 +104,7 @@ class _LossAgainstLr:
         if facts.mine is not None:
             out.append(Label(self.x(facts.mine.lr), f"yours {n.lr(facts.mine.lr, 3)}", "t-mine", self.size))
         if facts.edge is not None:
-            out.append(Label(self.x(facts.edge), f"diverges from {n.lr(facts.edge)}", "t-bad", self.size))
+            out.append(Label(self.x(facts.edge), f"diverges from {facts.edge_in_words}", "t-bad", self.size))
         return out
 
     def _bars(self) -> list[tuple[tuple[float, float], str, str, str]]:
@@ -125,7 +125,7 @@ class _LossAgainstLr:
         if facts.zone is not None:
             text += f" As good: {n.lr_range(facts.zone)}."
         if facts.edge is not None:
-            text += f" Diverges from {n.lr(facts.edge)}."
+            text += f" Diverges from {facts.edge_in_words}."
         return text
 
     # ---------------------------------------------------------------------------------- drawing

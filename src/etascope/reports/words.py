@@ -80,13 +80,13 @@ def as_good(facts: Facts) -> str:
     if facts.zone is not None and " to " not in zone:
         zone = "As good: nothing else that was trained. "
     if facts.edge is not None:
-        return f"{zone}It diverges from {_about(facts, facts.edge)}."
+        return f"{zone}It diverges from {facts.edge_in_words}{_between(facts)}."
     return f"{zone}Nothing diverged up to {n.lr(facts.tried[1])}." if facts.tried else f"{zone}Nothing was trained."
 
 
-def _about(facts: Facts, edge: float) -> str:
+def _between(facts: Facts) -> str:
     between = facts.record.edge_interval if isinstance(facts.record, Finding) else None
-    return n.lr(edge) if between is None else f"about {n.lr(edge)} (90%: {n.lr_range(between)})"
+    return "" if between is None else f" (90%: {n.lr_range(between)})"
 
 
 def how_sure(facts: Facts) -> str:
