@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from etascope.engines.lanes import refusal, refuse
 from etascope.engines.prepared import Prepared
-from etascope.errors import NoAnswer, TaskError
+from etascope.errors import NoAnswer, ScheduleError, TaskError
 from etascope.task import Task
 
 
@@ -245,6 +245,22 @@ CHECKED: dict[str, tuple[dict[str, Any], str]] = {
         {"params": lambda m: [{"params": m.parameters(), "lr": 0.1}]},
         r"param group 0 has an absolute lr \(0\.1\)",
     ),
+    "group without params": ({"params": lambda m: [{"lr_scale": 1.0}]}, 'param group 0 has no "params"'),
+    "lr_scale text": (
+        {"params": lambda m: [{"params": m.parameters(), "lr_scale": "x"}]},
+        "param group 0 has lr_scale='x'",
+    ),
+    "lr_scale in the optimizer alone": (
+        {"optimizer": lambda ps, lr: torch.optim.SGD([{"params": list(ps), "lr_scale": 0.1}], lr=lr)},
+        r"param group 0 with lr_scale=0\.1",
+    ),
+    "an lr of its own": ({"optimizer": lambda ps, lr: torch.optim.SGD(ps, lr=0.1)}, "does not use lr"),
+    "the same model at every call": ({"model": lambda: outside}, "the same parameters at every call"),
+    "a shared part": (
+        {"model": lambda: nn.Sequential(outside, nn.Linear(3, 3))},
+        "the same parameters at every call",
+    ),
+    "a gradient hook": ({"model": hooked()}, "parameter '0.weight' has a gradient hook"),
     "LBFGS": ({"optimizer": torch.optim.LBFGS}, "LBFGS needs a closure"),
     "no optimizer": ({"optimizer": lambda ps, lr: None}, "returned a NoneType"),
     "nothing to train": ({"model": mlp().requires_grad_(False)}, "nothing to optimize"),
@@ -381,6 +397,12 @@ def test_a_loss_that_is_not_finite_at_the_start_has_no_answer() -> None:
         check(small_task(evaluate=lambda m: math.nan))
 
 
+def test_a_schedule_that_raises_at_a_step_is_named() -> None:
+    with pytest.raises(ScheduleError, match="raised ZeroDivisionError at step 5") as raised:
+        check(small_task(schedule=lambda t: 1 / (t - 5)))
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
 def test_nan_later_in_the_data_is_found() -> None:
     (a, y), *others = batches("linear")
     bad = a.clone()
@@ -396,3 +418,8 @@ def test_good_tasks_pass() -> None:
     check(small_task(loss=lambda m, b: cross_entropy(m, b).reshape(1)))
     check(small_task(optimizer=lambda ps, lr: torch.optim.SGD(ps, lr=lr), model=mlp()))
     check(small_task(params=lambda m: m.named_parameters()))
+    check(small_task(params=lambda m: [{"params": m.named_parameters(), "lr_scale": 0.5}]))
+    scaled = lambda ps, lr: torch.optim.SGD([{"params": list(ps), "lr_scale": 0.1, "lr": 0.1 * lr}], lr=lr)  # noqa: E731
+    check(small_task(optimizer=scaled))
+    frozen = mlp().requires_grad_(False)
+    check(small_task(model=lambda: nn.Sequential(frozen, nn.Linear(3, 3))))

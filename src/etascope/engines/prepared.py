@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -149,15 +149,8 @@ class Prepared:
         """The user's optimizer over the model at peak `lr`, and its groups' ratios to that lr."""
         with user_code("params"):
             chosen: list[Any] = list((self.task.params or _all_trainable)(model))
-        groups: list[dict[str, Any]] = [dict(g) for g in chosen] if chosen and isinstance(chosen[0], Mapping) else []
-        for i, group in enumerate(groups):
-            if "lr" in group:
-                raise TaskError(
-                    f"param group {i} has an absolute lr ({group['lr']!r}).",
-                    f'Give its ratio to the peak lr: "lr_scale": {group["lr"]!r} / peak.',
-                )
-            group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-            group["lr"] = lr * group.get("lr_scale", 1.0)
+        grouped = bool(chosen) and isinstance(chosen[0], Mapping)
+        groups = [_group(i, given, lr) for i, given in enumerate(chosen)] if grouped else []
         if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
             raise TaskError(
                 "there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad."
@@ -174,6 +167,12 @@ class Prepared:
                 f"{type(optimizer).__name__} needs a closure, and etascope steps without one.",
                 "Use an optimizer whose step() takes none, such as torch.optim.AdamW.",
             )
+        for i, group in enumerate(optimizer.param_groups):
+            if not math.isclose(float(group["lr"]), lr * group.get("lr_scale", float(group["lr"]) / lr)):
+                raise TaskError(
+                    f"optimizer(params, lr) made param group {i} with lr_scale={group['lr_scale']!r}, but not that lr.",
+                    f'Set "lr": {group["lr_scale"]!r} * lr there, or make the groups in params=...',
+                )
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
     def batches(self, seed: int, rung: int) -> Iterator[Any]:
@@ -294,7 +293,10 @@ class Prepared:
             TaskError: a piece raises, returns the wrong thing, or the data holds NaN.
             NoAnswer: the loss is not finite at the start though the data is.
         """
-        built = self.build(seed, 1e-3)
+        _ = self.schedule.decays  # asks a function for every step
+        self._check_copy()
+        built, again = self.build(seed, 1e-3), self.build(seed, 2e-3)
+        _check_apart(built, again)
         batch = next(self.batches(0, -1))
         if not tensors(batch):
             raise TaskError(
@@ -311,6 +313,16 @@ class Prepared:
             if (fault := self.find_nan(seed, -1, min(8, self.horizon))) is not None:
                 raise TaskError(f"the data is not finite: {fault}.", "Clean the data.")
             raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
+
+    def _check_copy(self) -> None:
+        """Refuse a module of which a copy would not be the same."""
+        model = self.task.model
+        named = model.named_parameters() if isinstance(model, nn.Module) else ()
+        if hooked := [name for name, q in named if has_hooks(q)]:
+            raise TaskError(
+                f"the model's parameter {hooked[0]!r} has a gradient hook, which copying the model would drop.",
+                "Give a function that makes the model and registers the hook: model=make_model",
+            )
 
     def _check_gradient(self, built: Built, batch: Any) -> None:
         with user_code("loss"), self.autocast():
@@ -402,6 +414,33 @@ def evaluating(objective: Objective) -> Iterator[None]:
             yield
     finally:
         objective.train()
+
+
+def _group(i: int, given: Mapping[str, Any], lr: float) -> dict[str, Any]:
+    """The user's i-th param group, as a torch optimizer takes it at peak `lr`."""
+    if "lr" in given:
+        raise TaskError(
+            f"param group {i} has an absolute lr ({given['lr']!r}).",
+            f'Give its ratio to the peak lr: "lr_scale": {given["lr"]!r} / peak.',
+        )
+    if "params" not in given:
+        raise TaskError(f'param group {i} has no "params".', 'Give {"params": [...], ...}, with a list of tensors.')
+    scale, params = given.get("lr_scale", 1.0), given["params"]
+    if isinstance(scale, bool | str) or not isinstance(scale, SupportsFloat) or not 0 <= float(scale) < math.inf:
+        raise TaskError(f"param group {i} has lr_scale={scale!r}.", "Give the group's lr / peak lr, from 0 on.")
+    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": lr * float(scale)}
+
+
+def _check_apart(built: Built, again: Built) -> None:
+    """Refuse two trainings, at different lrs, that share a parameter or have the same lr."""
+    if not {id(q) for q in built.optimized}.isdisjoint(id(q) for q in again.optimized):
+        raise TaskError(
+            "model() returns the same parameters at every call, so runs would go on from each other.",
+            "Make a new model in it, or give the module itself: model=net (it is copied).",
+        )
+    lrs, others = ([float(group["lr"]) for group in b.optimizer.param_groups] for b in (built, again))
+    if lrs == others:
+        raise TaskError("optimizer(params, lr) does not use lr.", "Pass it on: SGD(params, lr=lr).")
 
 
 def has_hooks(parameter: Tensor) -> bool:

@@ -89,12 +89,16 @@ class Schedule(ABC):
     def _run(self) -> Bound:
         """What answers a call: the schedule bound to its own length."""
         if self.is_relative:
-            epochs = ", steps_per_epoch=500" if "ep'" in repr(self) else ""
             raise ScheduleError(
                 f"{self!r} depends on the horizon, so it has no value at a step yet.",
-                f"Bind it first: ({self!r}).bind(horizon=2000{epochs}).",
+                f"Bind it first: ({self!r}).bind(horizon=2000{self._epochs}).",
             )
         return self.bind(max(1, math.ceil(self.steps(Clock(1)) or 1)))
+
+    @property
+    def _epochs(self) -> str:
+        """The other argument of `bind`, for errors, where a length is in epochs."""
+        return ", steps_per_epoch=500" if "ep'" in repr(self) else ""
 
     def __rshift__(self, other: Schedule) -> Schedule:
         """This schedule, then `other`."""
@@ -129,6 +133,17 @@ class Schedule(ABC):
         array([0.33333333, 0.66666667, 1.        , 0.5       ])
         """
         return Bound(self, horizon, steps_per_epoch, horizon)
+
+    def rescale(self, horizon: int) -> Bound:
+        """A bound schedule over another horizon; see `Bound.rescale`.
+
+        Raises:
+            ScheduleError: the schedule is not bound.
+        """
+        raise ScheduleError(
+            f"{self!r} is not bound to a horizon, so there is nothing to rescale.",
+            f"Bind it first: ({self!r}).bind(horizon=2000{self._epochs}).rescale({horizon}).",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with a schema number, which `Schedule.from_json` reads."""
