@@ -55,7 +55,7 @@ def test_step_decay_changes_at_the_step() -> None:
 @pytest.mark.parametrize("every", ["10%", "33%", "33.3%", "12.5%", "7%", 7, 11])
 def test_step_decay_changes_at_the_step_after_rescale_too(every: int | str) -> None:
     """A drop at u = k · every, in exact numbers, whatever the rounding of u."""
-    for full, short in [(1200, 50), (999, 333), (2370, 79), (3000, 2999)]:
+    for full, short in [(914, 20), (54, 30), (2303, 100), (3000, 2999)]:
         n = Fraction(every[:-1]) / 100 * full if isinstance(every, str) else Fraction(every)
         last = math.ceil(full / n) - 1
         drops = [min(math.floor(Fraction(t * full, short) / n), last) for t in range(short)]
