@@ -163,6 +163,19 @@ class Rows(Dataset[Tensor]):
         return torch.zeros(2)
 
 
+class Wrapper:
+    """Around a loader of the user's, which must not be iterated."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from DataLoader(Rows())
+
+
+class Halved(DataLoader[Tensor]):
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            yield batch / 2
+
+
 MADE: dict[str, tuple[dict[str, Any], str]] = {
     "horizon 0": ({"horizon": 0}, "horizon is 0"),
     "horizon < 0": ({"horizon": -5}, "horizon is -5"),
@@ -182,6 +195,13 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
     "generator as val": ({"val": (b for b in batches("linear"))}, "val is an iterator"),
     "function as val": ({"val": lambda: batches("linear")}, "val is a function"),
     "number as train": ({"train": 3}, "train is a int"),
+    "wrapper as train": ({"train": Wrapper()}, "train is a Wrapper, which can only be iterated"),
+    "dict as train": ({"train": {"x": torch.zeros(2)}}, "train is a dict"),
+    "dict as val": ({"val": {"x": torch.zeros(2)}}, "val is a dict"),
+    "tensor as train": ({"train": torch.zeros(2)}, "train is a Tensor"),
+    "tensor as val": ({"val": torch.zeros(2)}, "val is a Tensor"),
+    "loader of its own as train": ({"train": Halved(Rows())}, "train is a Halved, a DataLoader that iterates in a way"),
+    "loader of its own as val": ({"val": Halved(Rows())}, "val is a Halved"),
     "no batches": ({"train": []}, "train is empty"),
     "no val batches": ({"val": []}, "val is empty"),
     "goal max": ({"goal": "max"}, "goal=\"max\" without `evaluate`"),
@@ -189,6 +209,7 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
     "precision": ({"precision": "fp8"}, "precision is 'fp8'"),
     "accumulate": ({"accumulate": 0}, "accumulate is 0"),
     "clip_norm": ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+    "clip_norm text": ({"clip_norm": "1"}, "clip_norm is '1'"),
     "clip_norm NaN": ({"clip_norm": math.nan}, "clip_norm is nan"),
     "schedule": ({"schedule": 0.3}, "schedule"),
 }  # fmt: skip
@@ -423,3 +444,21 @@ def test_good_tasks_pass() -> None:
     check(small_task(optimizer=scaled))
     frozen = mlp().requires_grad_(False)
     check(small_task(model=lambda: nn.Sequential(frozen, nn.Linear(3, 3))))
+
+
+def test_a_loss_may_take_gradients_itself() -> None:
+    """A gradient penalty, as physics-informed networks have: `vmap` refuses it, and the loop must take it."""
+
+    def penalty(model: nn.Module, batch: Any) -> Tensor:
+        x = batch[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return (slope - 1).square().mean()
+
+    changes: list[dict[str, Any]] = [{}, {"val": None}]
+    changes.append({"evaluate": lambda model: penalty(model, batches("linear", n=1)[0]).item()})
+    for change in changes:
+        task = small_task(model=within(nn.Tanh())["model"], loss=penalty, **change)
+        check(task)
+        curve = engine("loop", task).train(lanes_of([0.1]), 60, 0, lambda n: None).curves[0]
+        assert curve.loss < 0.9 * curve.train[0][1]
+        assert refusal(Prepared(task, CPU), 0) is not None

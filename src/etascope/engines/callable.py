@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import time
@@ -38,8 +39,8 @@ class TrainingFunction:
     def __init__(self, run: Run, horizon: int, ran: Ran, init_loss: float | None = None) -> None:
         self.run, self.horizon, self.ran = run, horizon, ran
         self.failure: Exception | None = None
-        self._given = init_loss
-        self._init: dict[int, float | None] = {}
+        self._init = init_loss
+        self._asked = init_loss is not None
         try:
             inspect.signature(run).bind(1e-3, 1, 0)
         except TypeError as error:
@@ -69,15 +70,12 @@ class TrainingFunction:
 
     def init_loss(self, seed: int) -> float | None:
         """The given one, else what `run(lr, 0, seed)` says; None where it says nothing."""
-        if self._given is not None:
-            return self._given
-        if not self._init:  # asked once
-            try:
+        if not self._asked:
+            self._asked = True
+            with contextlib.suppress(Exception):
                 value = _number(self._call(Setting(seed, 1e-3), 0)[0])
-            except Exception:
-                value = math.nan
-            self._init[seed] = value if math.isfinite(value) else None
-        return next(iter(self._init.values()))
+                self._init = value if math.isfinite(value) else None
+        return self._init
 
     def units(self, settings: Sequence[Setting]) -> list[list[Setting]]:
         """Every setting by itself: each call is journalled."""
@@ -117,10 +115,10 @@ class TrainingFunction:
         if isinstance(result, Generator):
             while True:
                 try:
-                    step, loss = next(result)
+                    yielded = next(result)
                 except StopIteration as stop:
                     return stop.value, points
-                points.append((int(step), float(loss)))
+                points.append(_point(yielded))
         return result, points
 
     def seconds(self, seed: int) -> float:
@@ -140,6 +138,14 @@ class TrainingFunction:
         """Steps of the two runs that `seconds` times."""
         short = max(1, self.horizon // 200)
         return short, 3 * short
+
+
+def _point(yielded: Any) -> Point:
+    try:
+        step, loss = yielded
+        return int(step), float(loss)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"run(lr, steps, seed) yielded {yielded!r}, not (step, train_loss).", NEXT_MOVE) from error
 
 
 def _number(value: Any) -> float:

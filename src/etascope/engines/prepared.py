@@ -110,6 +110,7 @@ class Prepared:
         self.task, self.device = task, device
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
+        self._differentiates = False  # whether the judged loss takes gradients itself
         self._streams: dict[tuple[int, int], Stream] = {}
         self._init: dict[tuple[int, tuple[int, ...] | None], float] = {}  # by seed and batches; None: of training
 
@@ -237,9 +238,9 @@ class Prepared:
 
     def _evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
         if self.task.evaluate is None:
-            return float(self.weighted(objective, which, lambda batch: float(objective(batch))))
+            return float(self.weighted(objective, which, lambda batch: objective(batch).item()))
         with evaluating(objective), user_code("evaluate"):
-            value = float(self.task.evaluate(objective.model))
+            value = float(self._without_graph(self.task.evaluate, objective.model))
         return -value if self.task.goal == "max" else value
 
     def weighted(self, objective: Objective, which: tuple[int, ...], losses_of: Callable[[Any], Any]) -> Any:
@@ -247,9 +248,21 @@ class Prepared:
         total, examples = 0.0, 0
         with evaluating(objective), user_code("loss, on validation data,"), self.autocast():
             for batch in (self.validation[i] for i in which):
-                total += rows(batch) * losses_of(batch)
+                total += rows(batch) * self._without_graph(losses_of, batch)
                 examples += rows(batch)
         return total / examples
+
+    def _without_graph(self, compute: Callable[[Any], Any], of: Any) -> Any:
+        """`compute(of)` without gradients, unless it takes some itself, as a gradient penalty does."""
+        if not self._differentiates:
+            try:
+                return compute(of)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                self._differentiates = True
+        with torch.enable_grad():
+            return compute(of)
 
     def init_loss(self, seed: int, judging: Judging | None) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
@@ -263,8 +276,8 @@ class Prepared:
     def _init_training(self, seed: int) -> float:
         if (seed, None) not in self._init:
             objective, batches = self.objective(seed), self.batches(seed, -1)
-            with torch.no_grad(), user_code("loss"), self.autocast():
-                losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
+            with user_code("loss"), self.autocast():  # not without gradients: a loss may take some itself
+                losses = [objective(next(batches)).item() for _ in range(min(8, self.horizon))]
             self._init[seed, None] = math.fsum(losses) / len(losses)
         return self._init[seed, None]
 
