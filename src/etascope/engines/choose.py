@@ -19,7 +19,7 @@ from .data import CACHE_BYTES, tensors
 from .lanes import Lanes, Stack, first_sentence, quiet, refusal, refuse
 from .loop import Loop
 from .prepared import Prepared, user_code
-from .randomness import kept, seed_all
+from .randomness import kept, seed_all, start_cuda
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
 
@@ -56,8 +56,10 @@ def as_device(device: str) -> torch.device:
         OptionError: there is no such device.
     """
     if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(device).type == "cuda":
+            start_cuda()
         torch.empty(0, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
