@@ -169,7 +169,7 @@ class Prepared:
                 "Use an optimizer whose step() takes none, such as torch.optim.AdamW.",
             )
         for i, group in enumerate(optimizer.param_groups):
-            if not math.isclose(float(group["lr"]), lr * group.get("lr_scale", float(group["lr"]) / lr)):
+            if "lr_scale" in group and not math.isclose(float(group["lr"]), lr * float(group["lr_scale"])):
                 raise TaskError(
                     f"optimizer(params, lr) made param group {i} with lr_scale={group['lr_scale']!r}, but not that lr.",
                     f'Set "lr": {group["lr_scale"]!r} * lr there, or make the groups in params=...',
