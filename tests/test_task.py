@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from etascope.errors import TaskError
-from etascope.schedules import constant, cosine, step_decay, warmup
+from etascope.schedules import constant, cosine, linear, step_decay, warmup
 from etascope.task import Task
 
 LOADER: DataLoader[Any] = DataLoader(TensorDataset(torch.zeros(10, 2)), batch_size=3)  # 4 batches
@@ -31,8 +32,9 @@ def task(**changes: Any) -> Task:
         (" 2 ep ", 1, 8),
         ("0.5ep", 1, 2),
         ("3ep", 2, 6),
-        ("3ep", 3, 3),
-        ("3ep", 9, 3),
+        ("3ep", 3, 4),  # of 12 batches: an accumulation goes on into the next epoch
+        ("9ep", 9, 4),
+        (np.int64(30), 1, 30),
     ],
 )
 def test_steps(horizon: Any, accumulate: int, steps: int) -> None:
@@ -64,6 +66,16 @@ def test_schedules_are_laid_out_on_the_horizon() -> None:
     assert bound.decays
     assert task(horizon="5ep", schedule=step_decay("2ep", 0.1)).bound_schedule(8) == pytest.approx(0.1)
     assert task(schedule=lambda t: 0.5**t).bound_schedule(2) == 0.25
+
+
+def test_epochs_that_accumulation_does_not_divide() -> None:
+    """10 epochs of 4 batches, 7 to a step: 5.7 steps, and a schedule of as many epochs fits."""
+    whole = task(horizon="10ep", accumulate=7, schedule=warmup("1ep") >> linear("9ep"))
+    assert whole.steps == 6
+    #                          0         4/7: half a step is a step
+    assert whole.bound_schedule([0, 1, 6]).tolist() == [0.5, 1.0, 0.0]
+    part = task(horizon="10ep", accumulate=3, schedule=step_decay("5ep"))
+    assert part.bound_schedule([0, 6, 7, 12]).tolist() == pytest.approx([1, 1, 0.1, 0.1])
 
 
 def test_epochs_in_a_schedule_need_a_length() -> None:

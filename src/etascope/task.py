@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .errors import ScheduleError, TaskError
 from .schedules import Bound, Schedule, as_schedule
@@ -21,7 +22,7 @@ Model = nn.Module | Callable[[], nn.Module]
 Loss = Callable[[nn.Module, Any], Tensor]
 Optimizer = Callable[..., torch.optim.Optimizer]
 Params = Callable[[nn.Module], Iterable[Tensor] | Iterable[dict[str, Any]]]
-Data = Iterable[Any] | Callable[[int], Iterator[Any]]
+Data = DataLoader[Any] | Sequence[Any] | Callable[[int], Iterator[Any]]
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -82,6 +83,11 @@ class Task:
         self._check_functions()
         self._check_optimizer()
         _check_data("train", self.train, one_of="a DataLoader, a list of batches, or a function seed -> iterator")
+        if not isinstance(self.train, DataLoader | Sequence) and not callable(self.train):
+            raise TaskError(
+                f"train is a {type(self.train).__name__}, which can only be iterated, not started anew from a seed.",
+                "Give the DataLoader inside it, or a function seed -> iterator.",
+            )
         if self.val is not None:
             _check_data("val", self.val, one_of="a DataLoader or a list of batches")
             if callable(self.val) and not hasattr(self.val, "__iter__"):
@@ -97,7 +103,7 @@ class Task:
             raise TaskError(f"precision is {self.precision!r}.", f"Give one of {', '.join(PRECISIONS)}.")
         if not _whole(self.accumulate) or self.accumulate < 1:
             raise TaskError(f"accumulate is {self.accumulate!r}.", "Give the batches per optimizer step, 1 or more.")
-        if self.clip_norm is not None and not self.clip_norm > 0:
+        if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
             raise TaskError(f"clip_norm is {self.clip_norm!r}.", "Give a positive norm, or None.")
         _ = self.steps
         try:
@@ -141,13 +147,12 @@ class Task:
             )
 
     @property
-    def steps_per_epoch(self) -> int | None:
-        """Optimizer steps of one epoch; None where the training data has no length."""
+    def steps_per_epoch(self) -> float | None:
+        """Optimizer steps of one epoch, not always whole; None where the training data has no length."""
         try:
-            batches = len(self.train)  # type: ignore[arg-type]
+            return len(self.train) / self.accumulate or None  # type: ignore[arg-type]
         except TypeError:
             return None
-        return max(1, batches // self.accumulate)
 
     @property
     def steps(self) -> int:
@@ -185,11 +190,21 @@ def _check_data(field: str, data: Any, one_of: str) -> None:
             f"{field} is an iterator, which can be read only once.",
             f"Give {one_of}, so that each run can start anew.",
         )
-    if not callable(data) and not isinstance(data, Iterable):
+    if isinstance(data, DataLoader) and type(data).__iter__ is not DataLoader.__iter__:
+        raise TaskError(
+            f"{field} is a {type(data).__name__}, a DataLoader that iterates in a way of its own, which a loader that "
+            "etascope makes from its dataset would not follow.",
+            f"Do it in the dataset or in collate_fn, with torch's DataLoader; or give {one_of.split(', ', 1)[-1]}.",
+        )
+    if isinstance(data, Tensor | Mapping) or not (callable(data) or isinstance(data, Iterable)):
         raise TaskError(f"{field} is a {type(data).__name__}.", f"Give {one_of}.")
     if isinstance(data, Sequence) and not data:
         raise TaskError(f"{field} is empty: it has no batches.", "Check how the data is loaded.")
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

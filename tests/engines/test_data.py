@@ -226,6 +226,12 @@ class TestRebuild:
         assert list(own) == [7, 7]
         assert isinstance(own.sampler, SequentialSampler)
 
+    def test_workers_stay_where_the_users_do(self) -> None:
+        """An iterable dataset's workers keep their state from epoch to epoch only if they stay."""
+        for persistent in (False, True):
+            loader = DataLoader(Numbers(), num_workers=1, persistent_workers=persistent)
+            assert rebuild(loader, 0).persistent_workers is persistent
+
     def test_shuffled_epochs_hold_everything_once(self) -> None:
         for kind in ("shuffle", "generator", "own sampler"):
             assert sorted(flat(list(rebuild(LOADERS[kind](), 3)))) == list(range(N))

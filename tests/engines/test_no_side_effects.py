@@ -13,8 +13,9 @@ from small_tasks import convnet, cross_entropy, engine, lanes_of, small_task
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset, WeightedRandomSampler
 
+from etascope.engines import randomness
 from etascope.engines.lanes import refusal
-from etascope.engines.randomness import undisturbed
+from etascope.engines.randomness import seed_all, start_cuda, undisturbed
 from etascope.errors import TaskError
 from etascope.task import Task
 
@@ -175,6 +176,41 @@ def test_modes_and_threads_are_given_back(raises: bool) -> None:
             assert torch.get_num_threads() == threads
             assert not torch.is_grad_enabled()
             assert bool(torch.tensor(1e-39) * 1.0 == 0) is flush
+
+
+def test_a_seed_that_waits_for_cuda_stays_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before CUDA is started, torch queues one seed for it, the last one given."""
+    queued: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", queued.append)
+    torch.manual_seed(7)
+    with undisturbed():
+        work("loop", small_task())
+    assert queued == [7]
+
+
+def test_cuda_started_inside_is_given_back_as_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device is asked for inside the border, and the user's seed comes into force when CUDA starts."""
+    generator = torch.Generator()
+    started: list[bool] = []
+
+    def start() -> None:
+        started.append(True)
+        generator.manual_seed(7)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(started))
+    monkeypatch.setattr(torch.cuda, "init", start)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", generator.manual_seed)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [generator.get_state()])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: generator.set_state(states[0]))
+    monkeypatch.setattr(randomness, "_cuda_at_start", [])
+    for _ in range(2):
+        with undisturbed():
+            start_cuda()
+            seed_all("anything")
+        assert generator.initial_seed() == 7
+        assert torch.equal(generator.get_state(), torch.Generator().manual_seed(7).get_state())
+    assert len(started) == 1
 
 
 def test_denormals_are_given_back_under_another_default_dtype() -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from etascope.engines.lanes import refusal, refuse
 from etascope.engines.prepared import Prepared
-from etascope.errors import NoAnswer, TaskError
+from etascope.errors import NoAnswer, ScheduleError, TaskError
 from etascope.task import Task
 
 
@@ -163,6 +163,19 @@ class Rows(Dataset[Tensor]):
         return torch.zeros(2)
 
 
+class Wrapper:
+    """Around a loader of the user's, which must not be iterated."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from DataLoader(Rows())
+
+
+class Halved(DataLoader[Tensor]):
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            yield batch / 2
+
+
 MADE: dict[str, tuple[dict[str, Any], str]] = {
     "horizon 0": ({"horizon": 0}, "horizon is 0"),
     "horizon < 0": ({"horizon": -5}, "horizon is -5"),
@@ -182,6 +195,13 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
     "generator as val": ({"val": (b for b in batches("linear"))}, "val is an iterator"),
     "function as val": ({"val": lambda: batches("linear")}, "val is a function"),
     "number as train": ({"train": 3}, "train is a int"),
+    "wrapper as train": ({"train": Wrapper()}, "train is a Wrapper, which can only be iterated"),
+    "dict as train": ({"train": {"x": torch.zeros(2)}}, "train is a dict"),
+    "dict as val": ({"val": {"x": torch.zeros(2)}}, "val is a dict"),
+    "tensor as train": ({"train": torch.zeros(2)}, "train is a Tensor"),
+    "tensor as val": ({"val": torch.zeros(2)}, "val is a Tensor"),
+    "loader of its own as train": ({"train": Halved(Rows())}, "train is a Halved, a DataLoader that iterates in a way"),
+    "loader of its own as val": ({"val": Halved(Rows())}, "val is a Halved"),
     "no batches": ({"train": []}, "train is empty"),
     "no val batches": ({"val": []}, "val is empty"),
     "goal max": ({"goal": "max"}, "goal=\"max\" without `evaluate`"),
@@ -189,6 +209,7 @@ MADE: dict[str, tuple[dict[str, Any], str]] = {
     "precision": ({"precision": "fp8"}, "precision is 'fp8'"),
     "accumulate": ({"accumulate": 0}, "accumulate is 0"),
     "clip_norm": ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+    "clip_norm text": ({"clip_norm": "1"}, "clip_norm is '1'"),
     "clip_norm NaN": ({"clip_norm": math.nan}, "clip_norm is nan"),
     "schedule": ({"schedule": 0.3}, "schedule"),
 }  # fmt: skip
@@ -245,6 +266,22 @@ CHECKED: dict[str, tuple[dict[str, Any], str]] = {
         {"params": lambda m: [{"params": m.parameters(), "lr": 0.1}]},
         r"param group 0 has an absolute lr \(0\.1\)",
     ),
+    "group without params": ({"params": lambda m: [{"lr_scale": 1.0}]}, 'param group 0 has no "params"'),
+    "lr_scale text": (
+        {"params": lambda m: [{"params": m.parameters(), "lr_scale": "x"}]},
+        "param group 0 has lr_scale='x'",
+    ),
+    "lr_scale in the optimizer alone": (
+        {"optimizer": lambda ps, lr: torch.optim.SGD([{"params": list(ps), "lr_scale": 0.1}], lr=lr)},
+        r"param group 0 with lr_scale=0\.1",
+    ),
+    "an lr of its own": ({"optimizer": lambda ps, lr: torch.optim.SGD(ps, lr=0.1)}, "does not use lr"),
+    "the same model at every call": ({"model": lambda: outside}, "the same parameters at every call"),
+    "a shared part": (
+        {"model": lambda: nn.Sequential(outside, nn.Linear(3, 3))},
+        "the same parameters at every call",
+    ),
+    "a gradient hook": ({"model": hooked()}, "parameter '0.weight' has a gradient hook"),
     "LBFGS": ({"optimizer": torch.optim.LBFGS}, "LBFGS needs a closure"),
     "no optimizer": ({"optimizer": lambda ps, lr: None}, "returned a NoneType"),
     "nothing to train": ({"model": mlp().requires_grad_(False)}, "nothing to optimize"),
@@ -391,6 +428,12 @@ def test_a_loss_that_is_not_finite_at_the_start_has_no_answer() -> None:
         check(small_task(evaluate=lambda m: math.nan))
 
 
+def test_a_schedule_that_raises_at_a_step_is_named() -> None:
+    with pytest.raises(ScheduleError, match="raised ZeroDivisionError at step 5") as raised:
+        check(small_task(schedule=lambda t: 1 / (t - 5)))
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
 def test_nan_later_in_the_data_is_found() -> None:
     (a, y), *others = batches("linear")
     bad = a.clone()
@@ -406,3 +449,26 @@ def test_good_tasks_pass() -> None:
     check(small_task(loss=lambda m, b: cross_entropy(m, b).reshape(1)))
     check(small_task(optimizer=lambda ps, lr: torch.optim.SGD(ps, lr=lr), model=mlp()))
     check(small_task(params=lambda m: m.named_parameters()))
+    check(small_task(params=lambda m: [{"params": m.named_parameters(), "lr_scale": 0.5}]))
+    scaled = lambda ps, lr: torch.optim.SGD([{"params": list(ps), "lr_scale": 0.1, "lr": 0.1 * lr}], lr=lr)  # noqa: E731
+    check(small_task(optimizer=scaled))
+    frozen = mlp().requires_grad_(False)
+    check(small_task(model=lambda: nn.Sequential(frozen, nn.Linear(3, 3))))
+
+
+def test_a_loss_may_take_gradients_itself() -> None:
+    """A gradient penalty, as physics-informed networks have: `vmap` refuses it, and the loop must take it."""
+
+    def penalty(model: nn.Module, batch: Any) -> Tensor:
+        x = batch[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return (slope - 1).square().mean()
+
+    changes: list[dict[str, Any]] = [{}, {"val": None}]
+    changes.append({"evaluate": lambda model: penalty(model, batches("linear", n=1)[0]).item()})
+    for change in changes:
+        task = small_task(model=within(nn.Tanh())["model"], loss=penalty, **change)
+        check(task)
+        curve = engine("loop", task).train(lanes_of([0.1]), 60, 0, lambda n: None).curves[0]
+        assert curve.loss < 0.9 * curve.train[0][1]
+        assert refusal(Prepared(task, CPU), 0) is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,17 @@ def test_linear_then_exponential_as_torch_sequential() -> None:
 def test_step_decay_changes_at_the_step() -> None:
     near(step_decay(3).bind(9)(np.arange(10)), [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01])
     near((step_decay(3, length=6) >> hold()).bind(9)(np.arange(10)), [1, 1, 1] + 7 * [0.1])
+
+
+@pytest.mark.parametrize("every", ["10%", "33%", "33.3%", "12.5%", "7%", 7, 11])
+def test_step_decay_changes_at_the_step_after_rescale_too(every: int | str) -> None:
+    """A drop at u = k · every, in exact numbers, whatever the rounding of u."""
+    for full, short in [(914, 20), (54, 30), (2303, 100), (3000, 2999)]:
+        n = Fraction(every[:-1]) / 100 * full if isinstance(every, str) else Fraction(every)
+        last = math.ceil(full / n) - 1
+        drops = [min(math.floor(Fraction(t * full, short) / n), last) for t in range(short)]
+        found = step_decay(every, factor=0.5).bind(full).rescale(short).multipliers()
+        assert found.tolist() == [0.5**k for k in drops]
 
 
 def test_hold_goes_on_with_its_neighbour() -> None:
@@ -145,6 +158,11 @@ def test_equality_and_normal_forms() -> None:
         (lambda: cosine(to=None), "None", "finite"),  # type: ignore[arg-type]
         (lambda: exponential(to=0), "never reaches 0", "cosine"),
         (lambda: step_decay(0), "is 0", "30%"),
+        (lambda: warmup(None), "is None", "at least 0"),  # type: ignore[arg-type]
+        (lambda: cosine().rescale(10), "not bound", r"bind\(horizon=2000\)\.rescale\(10\)"),
+        (lambda: (warmup("1ep") >> cosine()).rescale(10), "not bound", r"bind\(horizon=2000, steps_per_epoch=500\)"),
+        (lambda: (warmup(5) >> cosine(10)).rescale(10), "not bound", r"bind\(horizon=2000\)\.rescale\(10\)"),
+        (lambda: as_schedule(lambda t: 1 / (t - 5)).bind(10)(5), "raised ZeroDivisionError at step 5", "Mend"),
         (lambda: step_decay(None), "is None", "at least 0"),  # type: ignore[arg-type]
         (lambda: cosine() >> linear(), "only one can take the rest", r"cosine\('30%'\)"),
         (lambda: float("nan") * cosine(), "factor", "finite"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import time
@@ -37,8 +38,8 @@ class TrainingFunction:
 
     def __init__(self, run: Run, horizon: int, ran: Ran, init_loss: float | None = None) -> None:
         self.run, self.horizon, self.ran = run, horizon, ran
-        self._given = init_loss
-        self._init: dict[int, float | None] = {}
+        self._init = init_loss
+        self._asked = init_loss is not None
         try:
             inspect.signature(run).bind(1e-3, 1, 0)
         except TypeError as error:
@@ -68,15 +69,12 @@ class TrainingFunction:
 
     def init_loss(self, seed: int) -> float | None:
         """The given one, else what `run(lr, 0, seed)` says; None where it says nothing."""
-        if self._given is not None:
-            return self._given
-        if not self._init:  # asked once
-            try:
+        if not self._asked:
+            self._asked = True
+            with contextlib.suppress(Exception, SystemExit):
                 value = _number(self._call(Setting(seed, 1e-3), 0)[0])
-            except (Exception, SystemExit):
-                value = math.nan
-            self._init[seed] = value if math.isfinite(value) else None
-        return next(iter(self._init.values()))
+                self._init = value if math.isfinite(value) else None
+        return self._init
 
     def units(self, settings: Sequence[Setting]) -> list[list[Setting]]:
         """Every setting by itself: each call is journalled."""
@@ -106,10 +104,10 @@ class TrainingFunction:
         if isinstance(result, Generator):
             while True:
                 try:
-                    step, loss = next(result)
+                    yielded = next(result)
                 except StopIteration as stop:
                     return stop.value, points
-                points.append((int(step), float(loss)))
+                points.append(_point(yielded))
         return result, points
 
     def seconds(self, seed: int) -> float:
@@ -142,6 +140,14 @@ def _curve(setting: Setting, steps: int, loss: float, points: Sequence[Point], i
     finite = [(s, v) for s, v in points if math.isfinite(v)]
     drawn = tuple((finite[i - 1][0] + 1, v) for i, v in (thin([v for _, v in finite]) if finite else ()))
     return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)
+
+
+def _point(yielded: Any) -> Point:
+    try:
+        step, loss = yielded
+        return int(step), float(loss)
+    except (TypeError, ValueError) as error:
+        raise TaskError(f"run(lr, steps, seed) yielded {yielded!r}, not (step, train_loss).", NEXT_MOVE) from error
 
 
 def _number(value: Any) -> float:

@@ -103,7 +103,7 @@ class Stream:
         for epoch in itertools.count():
             if isinstance(own, DataLoader):
                 _set_epoch(own, epoch)
-            elif not isinstance(own, Iterable):
+            elif not isinstance(own, Sequence):
                 epoch_data = own(derive("data", self.seed) + epoch)
                 yield from _some(epoch_data, "train (called with a seed)")
                 continue
@@ -135,7 +135,7 @@ def rebuild(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
         "generator": generator,
     }
     if loader.num_workers:
-        options |= {"prefetch_factor": loader.prefetch_factor, "persistent_workers": True}
+        options |= {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers}
     if isinstance(loader.dataset, IterableDataset):
         return DataLoader(loader.dataset, batch_size=loader.batch_size, drop_last=loader.drop_last, **options)
     if loader.batch_sampler is not None:

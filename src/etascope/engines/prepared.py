@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ class Prepared:
         self.task, self.device = task, device
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
+        self._differentiates = False  # whether the judged loss takes gradients itself
         self._streams: dict[tuple[int, int], Stream] = {}
         self._init: dict[tuple[int, tuple[int, ...] | None], float] = {}  # by seed and batches; None: of training
 
@@ -122,15 +123,8 @@ class Prepared:
         """The user's optimizer over the model at peak `lr`, and its groups' ratios to that lr."""
         with user_code("params"):
             chosen: list[Any] = list((self.task.params or _all_trainable)(model))
-        groups: list[dict[str, Any]] = [dict(g) for g in chosen] if chosen and isinstance(chosen[0], Mapping) else []
-        for i, group in enumerate(groups):
-            if "lr" in group:
-                raise TaskError(
-                    f"param group {i} has an absolute lr ({group['lr']!r}).",
-                    f'Give its ratio to the peak lr: "lr_scale": {group["lr"]!r} / peak.',
-                )
-            group["params"] = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
-            group["lr"] = lr * group.get("lr_scale", 1.0)
+        grouped = bool(chosen) and isinstance(chosen[0], Mapping)
+        groups = [_group(i, given, lr) for i, given in enumerate(chosen)] if grouped else []
         if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
             raise TaskError(
                 "there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad."
@@ -147,6 +141,12 @@ class Prepared:
                 f"{type(optimizer).__name__} needs a closure, and etascope steps without one.",
                 "Use an optimizer whose step() takes none, such as torch.optim.AdamW.",
             )
+        for i, group in enumerate(optimizer.param_groups):
+            if "lr_scale" in group and not math.isclose(float(group["lr"]), lr * float(group["lr_scale"])):
+                raise TaskError(
+                    f"optimizer(params, lr) made param group {i} with lr_scale={group['lr_scale']!r}, but not that lr.",
+                    f'Set "lr": {group["lr_scale"]!r} * lr there, or make the groups in params=...',
+                )
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
     def batches(self, seed: int, rung: int) -> Iterator[Any]:
@@ -211,9 +211,9 @@ class Prepared:
 
     def _evaluate(self, objective: Objective, which: tuple[int, ...]) -> float:
         if self.task.evaluate is None:
-            return float(self.weighted(objective, which, lambda batch: float(objective(batch))))
+            return float(self.weighted(objective, which, lambda batch: objective(batch).item()))
         with evaluating(objective), user_code("evaluate"):
-            value = float(self.task.evaluate(objective.model))
+            value = float(self._without_graph(self.task.evaluate, objective.model))
         return -value if self.task.goal == "max" else value
 
     def weighted(self, objective: Objective, which: tuple[int, ...], losses_of: Callable[[Any], Any]) -> Any:
@@ -221,9 +221,21 @@ class Prepared:
         total, examples = 0.0, 0
         with evaluating(objective), user_code("loss, on validation data,"), self.autocast():
             for batch in (self.validation[i] for i in which):
-                total += rows(batch) * losses_of(batch)
+                total += rows(batch) * self._without_graph(losses_of, batch)
                 examples += rows(batch)
         return total / examples
+
+    def _without_graph(self, compute: Callable[[Any], Any], of: Any) -> Any:
+        """`compute(of)` without gradients, unless it takes some itself, as a gradient penalty does."""
+        if not self._differentiates:
+            try:
+                return compute(of)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                self._differentiates = True
+        with torch.enable_grad():
+            return compute(of)
 
     def init_loss(self, seed: int, judging: Judging | None) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
@@ -237,8 +249,8 @@ class Prepared:
     def _init_training(self, seed: int) -> float:
         if (seed, None) not in self._init:
             objective, batches = self.objective(seed), self.batches(seed, -1)
-            with torch.no_grad(), user_code("loss"), self.autocast():
-                losses = [float(objective(next(batches))) for _ in range(min(8, self.horizon))]
+            with user_code("loss"), self.autocast():  # not without gradients: a loss may take some itself
+                losses = [objective(next(batches)).item() for _ in range(min(8, self.horizon))]
             self._init[seed, None] = math.fsum(losses) / len(losses)
         return self._init[seed, None]
 
@@ -267,7 +279,10 @@ class Prepared:
             TaskError: a piece raises, returns the wrong thing, or the data holds NaN.
             NoAnswer: the loss is not finite at the start though the data is.
         """
-        built = self.build(seed, 1e-3)
+        _ = self.schedule.decays  # asks a function for every step
+        self._check_copy()
+        built, again = self.build(seed, 1e-3), self.build(seed, 2e-3)
+        _check_apart(built, again)
         batch = next(self.batches(0, -1))
         if not tensors(batch):
             raise TaskError(
@@ -284,6 +299,16 @@ class Prepared:
             if (fault := self.find_nan(seed, -1, min(8, self.horizon))) is not None:
                 raise TaskError(f"the data is not finite: {fault}.", "Clean the data.")
             raise NoAnswer(f"the judged loss is {value} at the start, before any step.", "Check the loss and val.")
+
+    def _check_copy(self) -> None:
+        """Refuse a module of which a copy would not be the same."""
+        model = self.task.model
+        named = model.named_parameters() if isinstance(model, nn.Module) else ()
+        if hooked := [name for name, q in named if has_hooks(q)]:
+            raise TaskError(
+                f"the model's parameter {hooked[0]!r} has a gradient hook, which copying the model would drop.",
+                "Give a function that makes the model and registers the hook: model=make_model",
+            )
 
     def _check_gradient(self, built: Built, batch: Any) -> None:
         with user_code("loss"), self.autocast():
@@ -375,6 +400,33 @@ def evaluating(objective: Objective) -> Iterator[None]:
             yield
     finally:
         objective.train()
+
+
+def _group(i: int, given: Mapping[str, Any], lr: float) -> dict[str, Any]:
+    """The user's i-th param group, as a torch optimizer takes it at peak `lr`."""
+    if "lr" in given:
+        raise TaskError(
+            f"param group {i} has an absolute lr ({given['lr']!r}).",
+            f'Give its ratio to the peak lr: "lr_scale": {given["lr"]!r} / peak.',
+        )
+    if "params" not in given:
+        raise TaskError(f'param group {i} has no "params".', 'Give {"params": [...], ...}, with a list of tensors.')
+    scale, params = given.get("lr_scale", 1.0), given["params"]
+    if isinstance(scale, bool | str) or not isinstance(scale, SupportsFloat) or not 0 <= float(scale) < math.inf:
+        raise TaskError(f"param group {i} has lr_scale={scale!r}.", "Give the group's lr / peak lr, from 0 on.")
+    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": lr * float(scale)}
+
+
+def _check_apart(built: Built, again: Built) -> None:
+    """Refuse two trainings, at different lrs, that share a parameter or have the same lr."""
+    if not {id(q) for q in built.optimized}.isdisjoint(id(q) for q in again.optimized):
+        raise TaskError(
+            "model() returns the same parameters at every call, so runs would go on from each other.",
+            "Make a new model in it, or give the module itself: model=net (it is copied).",
+        )
+    lrs, others = ([float(group["lr"]) for group in b.optimizer.param_groups] for b in (built, again))
+    if lrs == others:
+        raise TaskError("optimizer(params, lr) does not use lr.", "Pass it on: SGD(params, lr=lr).")
 
 
 def has_hooks(parameter: Tensor) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Source", "derive", "kept", "seed_all", "undisturbed"]
+__all__ = ["Source", "derive", "kept", "seed_all", "start_cuda", "undisturbed"]
 
 
 def derive(*parts: object) -> int:
@@ -25,15 +25,32 @@ def derive(*parts: object) -> int:
 
 
 def seed_all(*parts: object) -> None:
-    """Seed Python's, NumPy's and torch's (every device's) generators from `derive(*parts)`."""
+    """Seed Python's, NumPy's and torch's (every started device's) generators from `derive(*parts)`.
+
+    Not by `torch.manual_seed`: before CUDA is started that queues a seed for it, in place of one that the user queued.
+    """
     seed = derive(*parts)
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
+_cuda_at_start: list[torch.Tensor] = []  # what a border that was drawn before `start_cuda` gives back
+
+
+def start_cuda() -> None:
+    """Start CUDA, if nobody has, and note its states: only then has it any."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        _cuda_at_start[:] = torch.cuda.get_rng_state_all()
 
 
 def _states() -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 
@@ -42,8 +59,8 @@ def _restore(states: tuple[Any, ...]) -> None:
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(cpu)
-    if cuda:
-        torch.cuda.set_rng_state_all(cuda)
+    if cuda or _cuda_at_start:
+        torch.cuda.set_rng_state_all(cuda or _cuda_at_start)
 
 
 @contextmanager

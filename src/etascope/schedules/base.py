@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..errors import ScheduleError
 from .layout import Curve, Floats, Neighbour, in_sequence
 from .plain import from_plain, to_plain
-from .units import Clock, as_count, as_length, as_number
+from .units import Clock, as_count, as_epoch, as_length, as_number
 
 __all__ = ["Bound", "Schedule", "Shape", "Then", "Times"]
 
@@ -89,12 +89,16 @@ class Schedule(ABC):
     def _run(self) -> Bound:
         """What answers a call: the schedule bound to its own length."""
         if self.is_relative:
-            epochs = ", steps_per_epoch=500" if "ep'" in repr(self) else ""
             raise ScheduleError(
                 f"{self!r} depends on the horizon, so it has no value at a step yet.",
-                f"Bind it first: ({self!r}).bind(horizon=2000{epochs}).",
+                f"Bind it first: ({self!r}).bind(horizon=2000{self._epochs}).",
             )
         return self.bind(max(1, math.ceil(self.steps(Clock(1)) or 1)))
+
+    @property
+    def _epochs(self) -> str:
+        """The other argument of `bind`, for errors, where a length is in epochs."""
+        return ", steps_per_epoch=500" if "ep'" in repr(self) else ""
 
     def __rshift__(self, other: Schedule) -> Schedule:
         """This schedule, then `other`."""
@@ -111,7 +115,7 @@ class Schedule(ABC):
 
     __rmul__ = __mul__
 
-    def bind(self, horizon: int, steps_per_epoch: int | None = None) -> Bound:
+    def bind(self, horizon: int, steps_per_epoch: float | None = None) -> Bound:
         """Lay the phases out on a run, which makes the schedule callable.
 
         Where phases meet, the exact sum of lengths is rounded to whole steps (half up). A phase rounded to
@@ -119,7 +123,7 @@ class Schedule(ABC):
 
         Args:
             horizon: steps of the complete run, at least 1.
-            steps_per_epoch: steps of one epoch; needed only where a length is in "ep".
+            steps_per_epoch: steps of one epoch, whole or not; needed only where a length is in "ep".
 
         Raises:
             ScheduleError: the phases are longer than the horizon, or "ep" without `steps_per_epoch`.
@@ -129,6 +133,17 @@ class Schedule(ABC):
         array([0.33333333, 0.66666667, 1.        , 0.5       ])
         """
         return Bound(self, horizon, steps_per_epoch, horizon)
+
+    def rescale(self, horizon: int) -> Bound:
+        """A bound schedule over another horizon; see `Bound.rescale`.
+
+        Raises:
+            ScheduleError: the schedule is not bound.
+        """
+        raise ScheduleError(
+            f"{self!r} is not bound to a horizon, so there is nothing to rescale.",
+            f"Bind it first: ({self!r}).bind(horizon=2000{self._epochs}).rescale({horizon}).",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with a schema number, which `Schedule.from_json` reads."""
@@ -288,7 +303,7 @@ class Bound(Schedule):
 
     schedule: Schedule
     horizon: int
-    steps_per_epoch: int | None
+    steps_per_epoch: float | None
     full: int
 
     is_open = False
@@ -296,16 +311,18 @@ class Bound(Schedule):
 
     def __post_init__(self) -> None:
         """Check, and lay out, so that every error comes here and not at a step."""
-        for name in ("horizon", "full", "steps_per_epoch"):
-            if (value := getattr(self, name)) is not None or name != "steps_per_epoch":
-                object.__setattr__(self, name, as_count(value, name, least=1))
+        for name in ("horizon", "full"):
+            object.__setattr__(self, name, as_count(getattr(self, name), name, least=1))
+        if self.steps_per_epoch is not None:
+            object.__setattr__(self, "steps_per_epoch", as_epoch(self.steps_per_epoch))
         _ = self._layout
 
     @cached_property
     def _layout(self) -> Curve:
-        return in_sequence((self.schedule,), Clock(self.full, self.steps_per_epoch), self.full, slack=0)
+        rounded = isinstance(self.steps_per_epoch, float)  # then epochs may end between two steps, the last one too
+        return in_sequence((self.schedule,), Clock(self.full, self.steps_per_epoch), self.full, slack=int(rounded))
 
-    def __reduce__(self) -> tuple[type[Bound], tuple[Schedule, int, int | None, int]]:
+    def __reduce__(self) -> tuple[type[Bound], tuple[Schedule, int, float | None, int]]:
         """Pickle what was written; the layout is built again."""
         return Bound, (self.schedule, self.horizon, self.steps_per_epoch, self.full)
 
@@ -316,7 +333,7 @@ class Bound(Schedule):
     def _run(self) -> Bound:
         return self
 
-    def bind(self, horizon: int, steps_per_epoch: int | None = None) -> Bound:
+    def bind(self, horizon: int, steps_per_epoch: float | None = None) -> Bound:
         """Itself, where it is bound to just that.
 
         Raises:

@@ -35,10 +35,19 @@ class Foreign(Schedule):
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
         def curve(u: Floats) -> Floats:
             at = np.minimum(np.floor(u), max(n - 1, 0)).astype(np.int64).ravel().tolist()
-            values = [as_number(self.fn(t), f"{self!r} at step {t}") for t in at]
-            return np.array(values, dtype=np.float64).reshape(u.shape)
+            return np.array([self._value(t) for t in at], dtype=np.float64).reshape(u.shape)
 
         return curve
+
+    def _value(self, t: int) -> float:
+        try:
+            value = self.fn(t)
+        except Exception as error:
+            raise ScheduleError(
+                f"{self!r} raised {type(error).__name__} at step {t}: {error}.",
+                "Mend the function: it is asked for any step from 0 to the horizon - 1.",
+            ) from error
+        return as_number(value, f"{self!r} at step {t}")
 
     def to_plain(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self._name}

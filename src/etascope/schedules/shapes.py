@@ -173,7 +173,7 @@ class step_decay(Shape):
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         every = clock.steps(self.every)
-        drops = np.floor(u * every.denominator / every.numerator)
+        drops = np.floor(u * every.denominator / every.numerator + 1e-9)  # u is rounded where it was rescaled
         return self.factor ** np.clip(drops, 0, max(math.ceil(n / every) - 1, 0))
 
 
@@ -195,7 +195,7 @@ class warmup(Shape):
     array([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
 
-    length: Length | None
+    length: Length
     start: float | None = None
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:

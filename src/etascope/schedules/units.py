@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ScheduleError
 
-__all__ = ["Clock", "Length", "as_count", "as_length", "as_number"]
+__all__ = ["Clock", "Length", "as_count", "as_epoch", "as_length", "as_number"]
 
 Length: TypeAlias = int | str
 
@@ -57,17 +57,24 @@ def as_number(value: object, where: str) -> float:
     return number
 
 
+def as_epoch(value: object) -> float:
+    """Checked steps of an epoch: an int where they are whole."""
+    if (steps := as_number(value, "steps_per_epoch")) <= 0:
+        raise ScheduleError(f"steps_per_epoch is {value!r}.", "Give the optimizer steps of one epoch, above 0.")
+    return int(steps) if steps.is_integer() else steps
+
+
 @dataclass(frozen=True)
 class Clock:
     """What relative lengths are measured by.
 
     Args:
         horizon: steps of the complete run.
-        steps_per_epoch: steps of one pass over the training data; needed for "ep" alone.
+        steps_per_epoch: steps of one pass over the training data, not always whole; needed for "ep" alone.
     """
 
     horizon: int
-    steps_per_epoch: int | None = None
+    steps_per_epoch: float | None = None
 
     def steps(self, length: Length) -> Fraction:
         """`length` in steps, exactly (1.5 stays 1.5; only phase boundaries are rounded).
@@ -84,4 +91,4 @@ class Clock:
                 f"The length {length!r} is in epochs, and nothing says how long an epoch is.",
                 f"Write .bind(horizon={self.horizon}, steps_per_epoch=...).",
             )
-        return Fraction(length[:-2]) * self.steps_per_epoch
+        return Fraction(length[:-2]) * Fraction(self.steps_per_epoch)
