@@ -66,6 +66,18 @@ def test_a_loss_may_be_infinite_a_step_before_it_raises(name: str) -> None:
     assert found[-1].diverged_at is not None
 
 
+def test_a_lane_that_raises_touches_neither_the_noise_nor_the_buffers_of_others() -> None:
+    """The step is taken again, as if for the first time."""
+    task = small_task(
+        model=lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1), nn.Sigmoid()),
+        loss=bce,
+        optimizer=torch.optim.SGD,
+    )
+    harmless, wild = (train("lanes", task, [0.01, 0.02, lr], 40) for lr in (0.03, WILD))
+    assert wild[2].diverged_at == 1
+    assert wild[:2] == harmless[:2]  # to the bit
+
+
 @both_engines
 def test_engines_agree_on_when_it_diverged(name: str) -> None:
     lrs = [0.01, 1e2, 1e8, 1e15, 1e30, WILD]

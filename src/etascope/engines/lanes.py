@@ -82,6 +82,7 @@ class Lanes:
             except TaskError:
                 if t == 0:
                     raise
+                stack.undo()
                 stack.bury(losses_TL, 0)
                 stack.bury_raising(step_batches, t)
                 losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
@@ -139,6 +140,7 @@ class Stack:
         self.buffers = {
             name: b.detach().expand(n_lanes, *b.shape).clone() for name, b in self.objective.named_buffers()
         }
+        self.moving: list[str] = []  # the buffers that training changes, known after the first step
         self.lr_L1 = torch.tensor([[s.lr] for s in unit], dtype=torch.float64, device=prepared.device)
         self.dead_at_L = torch.full((n_lanes,), -1, device=prepared.device)  # the step of the first bad loss
         self.views = self._views()
@@ -174,8 +176,12 @@ class Stack:
 
     def step(self, batches: Sequence[Any], multiplier: float, t: int) -> Tensor:
         """One optimizer step of every lane at peak lr times `multiplier`; the losses L before it."""
+        self.before = self._noise.get_state(), {name: self.buffers[name].clone() for name in self.moving}
         with user_code("loss"):
             grads_LP, losses_L = self.gradients(batches)
+        if t == 0:
+            at_init = dict(self.objective.named_buffers())
+            self.moving = [name for name, b in self.buffers.items() if not torch.equal(b, at_init[name].expand_as(b))]
         if (clip_norm := self.prepared.task.clip_norm) is not None:
             norms_L1 = torch.linalg.vector_norm(grads_LP, dim=1, keepdim=True)
             grads_LP *= (clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
@@ -184,6 +190,21 @@ class Stack:
             self.params_LP = params_LP
             self.views = self._views()
         return losses_L.detach()
+
+    def undo(self) -> None:
+        """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
+        noise, moving = self.before
+        self._noise.set_state(noise)
+        for name, buffer in moving.items():
+            self.buffers[name].copy_(buffer)
+
+    @property
+    def _noise(self) -> torch.Generator:
+        """Where the lanes' noise comes from."""
+        device = self.prepared.device
+        if device.type != "cuda":
+            return torch.default_generator
+        return torch.cuda.default_generators[device.index or 0]
 
     def evaluate(self, which: tuple[int, ...]) -> Tensor:
         """The judged loss of every lane, L; nan where it raises."""
