@@ -37,7 +37,7 @@ def _expression(data: Mapping[str, Any], names: set[str]) -> str:
         per_epoch = data.get("steps_per_epoch")
         full = data.get("full") or data["horizon"]
         code = f"{_grouped(data['schedule'], names, within='bound')}.bind({full:d}"
-        code += f", steps_per_epoch={per_epoch:d})" if per_epoch else ")"
+        code += f", steps_per_epoch={per_epoch:g})" if per_epoch else ")"
         return code + (f".rescale({data['horizon']:d})" if full != data["horizon"] else "")
     if not isinstance(kind, str) or not kind.isidentifier() or kind == "foreign":
         raise ValueError(kind)
