@@ -3,7 +3,7 @@
     python benchmarks/lanes.py          # writes benchmarks/results/lanes.json
 
 The baselines are (a) the loop, one training after the other, with one or two threads, whichever is faster, and (b) two
-processes of it side by side with one thread each, their start not counted. Every setting trains for 40 steps; its
+processes of it side by side with one thread each, their start not counted. Every setting trains for 20 steps; its
 evaluations are counted. `auto` is what `find` would take, measured with its own threads.
 """
 
@@ -21,7 +21,7 @@ from etascope.finder.session import versions
 from etascope.records import Engine
 from etascope.workloads import TASKS, get
 
-STEPS, REPEATS, THREADS = 40, 3, (1, 2)
+STEPS, REPEATS, THREADS = 20, 3, (1, 2)
 
 
 def train(name, engine, threads, settings):

@@ -44,7 +44,9 @@ class Tried:
 
 
 def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: float, chunk: int, run: int) -> Tried:
-    """Time what the allowance pays for: with one thread first, then with torch's own number of threads.
+    """Time what the allowance pays for, each engine with one thread and with torch's own number of threads.
+
+    Lanes cost several steps at once, so they come last, with the threads first that were best for the loop.
 
     Args:
         prepared: the checked task.
@@ -58,9 +60,11 @@ def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: floa
     if allowed < STEPS:
         return tried
     data_s = _data_s(prepared, seed, run)
-    for threads in dict.fromkeys((1, default) if prepared.device.type == "cpu" else (default,)):
-        torch.set_num_threads(threads)
-        for name in engines:
+    counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
+    for name in engines:
+        best = min(tried.trials, key=lambda trial: trial.lane_step_s).threads if tried.trials else 1
+        for threads in sorted(counts, key=lambda count: count != best):
+            torch.set_num_threads(threads)
             lanes = min(LANES, chunk) if name == "lanes" else 1
             steps = STEPS if name == "loop" or tried.spent + lanes * STEPS <= allowed else 2
             if tried.spent + lanes * steps > allowed or (name == "lanes" and tried.failure):
