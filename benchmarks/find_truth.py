@@ -18,6 +18,7 @@ import numpy as np
 from outside import OUTSIDE
 
 import etascope as eta
+from etascope.finder.session import versions
 from etascope.workloads import TASKS, get
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,11 +87,10 @@ def main():
     print(f"in the true zone: {share:.1%} of {len(rows)} (task, seed) pairs")
     covered = np.mean([r["covers"] for r in rows])
     print(f"90% intervals that hold an lr within one standard error of the best: {covered:.1%}")
-    versions = eta.Sweep.load(RESULTS / f"truth-{names[0]}.json").versions
     summary = {
         "date": str(date.today()),
         "cores": 2,
-        "versions": versions,
+        "versions": versions(),
         "in_zone": share,
         "covers": covered,
         "rows": rows,

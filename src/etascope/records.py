@@ -418,7 +418,7 @@ class Finding(Evidence):
     Attributes:
         lr: the learning rate to use, a round two-digit number inside the zone.
         interval: the 90% interval for the best lr.
-        zone: what is as good: predicted loss within max(2% of the drop, noise) of the best.
+        zone: what is as good: at least two thirds as probably as `lr` within 2% of the drop of the best, or its noise.
         edge: from where every larger lr diverges, as far as short runs tell; None when none was reached.
         edge_interval: the 90% interval for the edge; None without an edge.
         loss: the loss predicted at `lr` for the full horizon.

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from etascope.finder.edge import find_edge
@@ -55,4 +56,7 @@ def test_longer_rungs_count():
     """What trained in a longer run moves the edge up."""
     short = rung(10, {0.01: 1.5, 0.1: 1.4, 1.0: 3.0})
     longer = rung(100, {0.1: 1.2, 3.0: 1.5})
-    assert find_edge([short, longer], 1000, 2.0, decays=True).at(1000) > math.log10(3.0)
+    alone, together = (find_edge(rungs, 1000, 2.0, decays=True).at(1000) for rungs in ([short], [short, longer]))
+    assert together > alone + 0.3
+    above = find_edge([short, longer], 1000, 2.0, decays=True).above(np.array([-1.0, together, 9.0]), 1000)
+    assert above[0] > 0.99 and abs(above[1] - 0.5) < 0.02 and above[2] < 1e-6

@@ -64,7 +64,9 @@ class TrainingFunction:
             judged="what run(lr, steps, seed) returns",
             validation="of the training function",
             paste=f"{getattr(self.run, '__name__', 'run')}(lr={{lr}}, steps={self.horizon}, seed=0)",
-            notes=() if init is not None else ("the loss at init is not known: the zone is set by seed noise alone",),
+            notes=()
+            if init is not None
+            else ("the loss at init is not known: what the least lr ended with stands for it",),
         )
 
     def init_loss(self, seed: int) -> float | None:
@@ -136,7 +138,7 @@ def _curve(setting: Setting, steps: int, loss: float, points: Sequence[Point], i
         loss = math.inf
     elif init is not None and loss > init:
         loss, ended = math.inf, loss
-    bad = next((s for s, v in points if not math.isfinite(v)), None)
+    bad = next((s for s, v in points if not math.isfinite(v)), None) if loss == math.inf and ended is None else None
     finite = [(s, v) for s, v in points if math.isfinite(v)]
     drawn = tuple((finite[i - 1][0] + 1, v) for i, v in (thin([v for _, v in finite]) if finite else ()))
     return Curve(setting.lr, setting.seed, steps, loss, bad, steps, train=drawn, ended=ended)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import numbers as n
 from ..records import Finding, Predicted, Unanswered
-from .basin import Seen, axis, quantiles
+from .basin import Seen, quantiles
 from .edge import Edge
 from .race import Range, Sight
 from .session import Session
@@ -21,24 +21,28 @@ Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
 POINTS = 61  # of the predicted curve
+NOISE = (
+    0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is: real ones have .15
+)
 SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this rate per e-fold of steps
 
 
 def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, complete: bool = True) -> Finding:
     """The answer at the full horizon.
 
-    The lr is the one that most probably loses no more than a fiftieth of the drop, over all that the race leaves
-    possible, and the lowest of equals, being the safer; in the zone around it that is at least two thirds as probable.
+    The lr is the one that most probably loses no more than a fiftieth of the drop and does not diverge, over all that
+    the race leaves possible; in the zone around it that is at least two thirds as probable.
     """
-    basin, x = sight.basin, axis(sight.seen)
+    basin, x = sight.basin, sight.candidates(bounds)
     edge = None if sight.edge is None else sight.edge.at(session.horizon)
-    top = min(bounds.high, math.inf if edge is None else edge)
-    x = x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)]
     low, high = quantiles(basin.best(x), [0.05, 0.95])
     rho = basin.rho(x)
     good = rho - rho.min(axis=1, keepdims=True) <= max(TOLERANCE, basin.noise)
     probable = good.mean(axis=0)
-    best = int(np.argmax(probable))
+    if sight.edge is not None:
+        probable = probable * sight.edge.above(x, session.horizon)
+    equals = probable >= probable.max() - 1e-9
+    best = int(np.argmin(np.where(equals, rho.mean(axis=0), math.inf)))
     zone = _around(x, best, probable >= SURE * probable[best])
     lr = round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1])
     floor, init = _floor(sight.seen), float(sight.seen.init[-1])
@@ -65,56 +69,78 @@ def unanswered(session: Session, budget: float, reason: str, *, complete: bool =
     return Unanswered(**session.evidence(), budget=budget, reason=reason, complete=complete)
 
 
-def no_answer_reason(session: Session, sight: Sight | None) -> tuple[str, str] | None:
+def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> tuple[str, str] | None:
     """Why no answer can honestly be given, and the next move; None if one can."""
     curves = [c for rung in session.rungs for c in rung.curves]
-    alive = [c for c in curves if not c.diverged]
-    low, high = min(c.lr for c in curves), max(c.lr for c in curves)
-    if not alive:
+    tried = n.lr_range((min(c.lr for c in curves), max(c.lr for c in curves)))
+    longest = max(rung.steps for rung in session.rungs)
+    if all(c.diverged for c in curves):
         return (
-            f"everything diverges: none of {len(curves)} settings from {n.lr_range((low, high))} ended below the loss "
-            "at init.",
+            f"everything diverges: none of {len(curves)} settings from {tried} ended below the loss at init.",
             "Check the data, the initialisation and the loss; a lower --lr-min helps if the scale is unusual.",
         )
-    best = min(c.loss for c in alive)
-    init = session.facts.init_loss
-    reference = max(c.loss for c in alive) if init is None else init
-    told_apart = len(alive) == 1 or max(c.loss for c in alive) - best > 1e-4 * abs(reference)
-    if sight is None or not told_apart or reference - best <= 1e-4 * abs(reference):
-        longest = max(rung.steps for rung in session.rungs)
+    if sight is None or _flat(session):
         short = longest < session.horizon
         return (
-            f"the loss is flat: from {n.lr_range((low, high))} no learning rate lowers it from {reference:.4g} "
-            f"by more than noise in {longest:,} steps.",
+            f"the loss is flat: from {tried} no learning rate lowers it by more than noise in {n.steps(longest)}.",
             f"{f'Give a larger budget (a complete run has {session.horizon:,} steps); or check' if short else 'Check'} "
             "that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
+        )
+    if not len(sight.candidates(bounds)):
+        return (
+            f"everything tried diverges in longer runs: of {tried} none is left at {n.steps(session.horizon)}.",
+            "Give a lower --lr-min (lr_min=), or check what a long run meets that a short one does not.",
         )
     return None
 
 
-def zone_line(session: Session, sight: Sight | None) -> str:
+def _flat(session: Session) -> bool:
+    """Whether no setting gained on its own start, all ended alike, or neighbours differ as much as best and start."""
+    alive = [[c for c in rung.curves if not c.diverged] for rung in session.rungs]
+    start = max(abs(session.init(c)) for rung in alive for c in rung)
+    gain = max(session.init(c) - c.loss for rung in alive for c in rung)
+    losses = [[c.loss for c in rung] for rung in alive if len(rung) > 1]
+    apart = max((max(v) - min(v) for v in losses), default=math.inf)
+    return min(gain, apart) <= 1e-4 * start or _scatter(session, gain) > NOISE
+
+
+def _scatter(session: Session, gain: float) -> float:
+    """One deviation of a final loss from the middle between its neighbours', as a part of the largest gain.
+
+    The median tells it, over all rungs: a basin is smooth but for its cliffs, and noise is not.
+    """
+    strays: list[float] = []
+    for rung in session.rungs:
+        ends = [(c.loss if c.ended is None else c.ended) - session.init(c) for c in rung.curves]
+        y = np.minimum(ends, gain) / gain
+        strays += np.abs(y[1:-1] - (y[:-2] + y[2:]) / 2).tolist()
+    return float(np.median(strays)) / (0.6745 * math.sqrt(1.5)) if strays else 0.0
+
+
+def zone_line(session: Session, sight: Sight | None, bounds: Range) -> str:
     """One line after a rung: the zone so far."""
     rung = session.rungs[-1]
     gone = sum(c.diverged for c in rung.curves)
     said = f"rung {len(session.rungs)}: {n.plural(len(rung.curves), 'setting')} x {n.steps(rung.steps)}"
     said += f", {gone} diverged: " if gone else ": "
-    if sight is None:
+    if sight is None or not len(x := sight.candidates(bounds)):
         return said + "nothing trains so far"
-    low, high = quantiles(sight.basin.best(axis(sight.seen)), [0.05, 0.95])
+    low, high = quantiles(sight.basin.best(x), [0.05, 0.95])
     between = n.lr_range((10**low, 10**high))
     return f"{said}90% sure of {between}, {n.cost(session.spent / session.horizon)} spent"
 
 
 def round_lr(lr: float, low: float, high: float) -> float:
-    """A round number of two digits near `lr` and inside [low, high]; up to four where none is inside.
+    """A round number of two digits near `lr` and inside [low, high]; up to four where none is inside, and
+    as it is where even those leave it.
 
     >>> round_lr(0.0021387, 0.0008, 0.005), round_lr(0.12345, 0.1231, 0.1239)
     (0.0021, 0.1235)
     """
     for digits in (1, 2, 3):
         if low <= (rounded := float(f"{lr:.{digits}e}")) <= high:
-            break
-    return rounded
+            return rounded
+    return lr
 
 
 def _around(x: Floats, best: int, inside: NDArray[np.bool_]) -> tuple[float, float]:
@@ -132,7 +158,8 @@ def _floor(seen: Seen) -> float:
     """The best loss at the full horizon H, from the lowest seen by each of the last two horizons g < h.
 
     Losses that are positive fall by a power of the horizon that shrinks: L_h · (L_h / L_g)^u where
-    u = (1 − (H/h)^−SLOWING) / (SLOWING · log(h/g)); others by as much as their difference would.
+    u = (1 − (H/h)^−SLOWING) / (SLOWING · log(h/g)); others, such as a negated metric, which may have a bound, by no
+    more than they last did.
     """
     lowest = np.minimum.accumulate([seen.loss[seen.rung == k].min(initial=math.inf) for k in range(len(seen.steps))])
     if len(lowest) < 2 or seen.steps[-1] <= seen.steps[-2] or not np.isfinite(lowest[-2]):
@@ -140,7 +167,9 @@ def _floor(seen: Seen) -> float:
     before, last = float(lowest[-2]), float(lowest[-1])
     folds = (1 - (seen.horizon / seen.steps[-1]) ** -SLOWING) / SLOWING
     folds /= math.log(seen.steps[-1] / seen.steps[-2])
-    return float(last * (last / before) ** folds if seen.loss.min() > 0 else last + (last - before) * folds)
+    if seen.loss.min() > 0:
+        return float(last * (last / before) ** folds)
+    return float(last + (last - before) * min(folds, 1.0))
 
 
 def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float | None) -> Predicted:
@@ -158,6 +187,8 @@ def _predicted(sight: Sight, best: float, floor: float, init: float, edge: float
 
 def _notes(sight: Sight, bounds: Range, best: float) -> list[str]:
     notes = []
+    if sight.basin.longest < sight.seen.steps.max():
+        notes.append(f"no run of more than {n.steps(int(sight.basin.longest))} ended below the loss at init")
     if sight.edge is None:
         notes.append(f"nothing diverged up to {n.lr(10 ** float(sight.seen.x.max()))}")
     for name, bound in (("lr_min", bounds.lr_min), ("lr_max", bounds.lr_max)):

@@ -82,7 +82,7 @@ class Basin:
     Attributes:
         samples: l_H, b, log s, r_H, c, log t and log noise, shape (G, 7).
         stray: how l and r stray from their lines, per decade beyond `longest`, shape (G, 2).
-        longest: steps of the longest rung seen.
+        longest: steps of the longest rung of which a setting trained.
         horizon: H.
     """
 
@@ -149,7 +149,7 @@ def fit(seen: Seen) -> Basin:
             kept.append(walkers.copy())
     samples = np.concatenate(kept)
     stray = rng.normal(0.0, STRAY, (len(samples), 2))
-    return Basin(samples, stray, float(seen.steps.max()), seen.horizon)
+    return Basin(samples, stray, float(seen.steps[seen.rung].max()), seen.horizon)
 
 
 class _Model:
@@ -180,8 +180,9 @@ class _Model:
         n = 4000
         draws = np.empty((n, 7))
         age = self.age_N.max()
-        for column, (mean, deviation) in enumerate((LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE), start=0):
-            draws[:, (1, 2, 4, 5, 6)[column]] = rng.normal(mean, deviation, n)
+        priors = LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE
+        for column, (mean, deviation) in zip((1, 2, 4, 5, 6), priors, strict=True):
+            draws[:, column] = rng.normal(mean, deviation, n)
         draws[: n // 2, [2, 5]] += rng.exponential(0.8, (n // 2, 2))  # half of them steep
         draws[:, 0] = self.around - rng.uniform(0.2, 2.5, n) - draws[:, 1] * age
         draws[:, 3] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 4] * age

@@ -57,6 +57,13 @@ class Edge:
         total = np.cumsum(self.weights.ravel()[order])
         return float(places_ED.ravel()[order][min(int(np.searchsorted(total, probability)), len(total) - 1)])
 
+    def above(self, x: Floats, steps: float) -> Floats:
+        """The probability that the edge of runs of `steps` steps lies above each `x`."""
+        places_ED = self.places[:, None] + self.drifts * math.log10(steps / self.horizon)
+        order = np.argsort(places_ED, axis=None)
+        below = np.append(0.0, np.cumsum(self.weights.ravel()[order]))
+        return np.asarray(1.0 - below[np.searchsorted(places_ED.ravel()[order], x, side="right")])
+
 
 def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays: bool) -> Edge | None:
     """The edge that the settings at or above each rung's best show; None where none of them diverged.

@@ -42,6 +42,7 @@ class Head:
         engine: what trains.
         budget: in complete runs (a budget in minutes, as it was turned into runs).
         trial_steps: training steps that went into choosing the engine.
+        step_s: seconds of one step of one setting, as measured for a budget in time; else 0.
     """
 
     verb: str
@@ -50,6 +51,7 @@ class Head:
     engine: Engine
     budget: float
     trial_steps: int
+    step_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ class Journal:
     def find(self, rung: int, steps: int, settings: Sequence[Setting]) -> Trained | None:
         """What an earlier process trained of just this unit."""
         return self._done.get((rung, steps, _plain(settings)))
+
+    def steps_of(self, rung: int) -> int | None:
+        """The steps that an earlier process gave to this rung; None if it had not come to it."""
+        return next((steps for number, steps, _ in self._done if number == rung), None)
 
     def add(self, rung: int, steps: int, settings: Sequence[Setting], trained: Trained, wall_s: float) -> None:
         """Write one finished unit."""

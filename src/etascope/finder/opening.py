@@ -112,11 +112,13 @@ class _Bench:
         """Check the task, choose an engine, and turn a budget in time into runs."""
         self._check()
         engine, spent, step_s = self._choose()
+        if self.asked.time_it and (self.prepared is None or self.asked.engine != "auto"):
+            spent = 0  # only to tell the time: `find` itself would not take these steps
         session = self._session(engine, spent, step_s)
         runs = self.asked.budget.runs
         if runs is None:
             runs = max((spent + session.affordable) / self.horizon, 1e-9)
-        return session, Head(self.asked.verb, self.questions, _facts(session), engine.ran, runs, spent)
+        return session, Head(self.asked.verb, self.questions, _facts(session), engine.ran, runs, spent, step_s)
 
     def go_on(self, head: Head) -> tuple[Session, Head]:
         """Take engine and budget from the journal, once the task has shown to be the same."""
@@ -126,7 +128,7 @@ class _Bench:
                 f"{head.engine.engine!r}.",
                 "Continue with engine='auto', or choose another --out (out=).",
             )
-        session = self._session(self._engine(head.engine), head.trial_steps)
+        session = self._session(self._engine(head.engine), head.trial_steps, head.step_s)
         self.journal.must_agree(_facts(session))
         self._check()
         return session, head

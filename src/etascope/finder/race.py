@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..engines import Setting
 from .basin import Basin, Seen, axis, fit
@@ -36,12 +37,22 @@ class Range:
     @property
     def low(self) -> float:
         """log₁₀ of the lowest lr allowed."""
-        return FARTHEST[0] if self.lr_min is None else math.log10(self.lr_min)
+        if self.lr_min is not None:
+            return math.log10(self.lr_min)
+        return FARTHEST[0] if self.lr_max is None else min(FARTHEST[0], math.log10(self.lr_max) - 5)
 
     @property
     def high(self) -> float:
         """log₁₀ of the highest lr allowed."""
-        return FARTHEST[1] if self.lr_max is None else math.log10(self.lr_max)
+        if self.lr_max is not None:
+            return math.log10(self.lr_max)
+        return FARTHEST[1] if self.lr_min is None else max(FARTHEST[1], math.log10(self.lr_min) + 5)
+
+    def round(self, x: float) -> float:
+        """The lr of three digits at log₁₀ `x`, or the bound that it would cross."""
+        lr = float(f"{10**x:.3g}")
+        lr = lr if self.lr_min is None else max(lr, self.lr_min)
+        return lr if self.lr_max is None else min(lr, self.lr_max)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,12 @@ class Sight:
     seen: Seen
     edge: Edge | None
 
+    def candidates(self, bounds: Range) -> NDArray[np.float64]:
+        """log₁₀ of the lrs that may be best at the full horizon: inside the bounds and, probably, below the edge."""
+        x = axis(self.seen)
+        top = bounds.high if self.edge is None else min(bounds.high, self.edge.at(self.seen.horizon))
+        return np.asarray(x[(x >= bounds.low - 1e-9) & (x <= top + 1e-9)])
+
 
 def race(session: Session, total: int, bounds: Range) -> Iterator[Sight | None]:
     """Run the race for `total` training steps; yields what is in sight after each rung (None: nothing trains)."""
@@ -70,8 +87,8 @@ def race(session: Session, total: int, bounds: Range) -> Iterator[Sight | None]:
     if now is None:
         return
     stages = climb_on(total - (session.spent - before), ladder.scout.steps, session.horizon)
-    for number, planned in enumerate(stages, 1):
-        stage = _in_time(planned, stages[number - 1 :], session)
+    for number in range(1, len(stages) + 1):
+        stage = _in_time(number, stages[number - 1 :], session)
         if stage is None or now is None:
             return
         seed = session.seed + 1000 * number
@@ -94,7 +111,7 @@ def _scout(session: Session, stage: Stage, bounds: Range, most: int) -> None:
         low, high = low if bounds.lr_min is not None else min(low, bounds.high - 1), bounds.high
     wave = np.linspace(low, high, lanes).tolist()
     spacing, tried = (high - low) / (lanes - 1), set[float]()
-    while fresh := [lr for lr in dict.fromkeys(map(_round, wave)) if lr not in tried]:
+    while fresh := [lr for lr in dict.fromkeys(map(bounds.round, wave)) if lr not in tried]:
         limit = max(stage.settings, most // stage.steps if _lost(session) else 0) - len(tried)
         if limit <= 0:
             return
@@ -136,8 +153,14 @@ def _wanted(session: Session, bounds: Range, spacing: float) -> list[float]:
     return out
 
 
-def _in_time(stage: Stage, to_come: Sequence[Stage], session: Session) -> Stage | None:
-    """The stage, shortened where the deadline comes too soon for all that is to come; None where nothing is left."""
+def _in_time(number: int, to_come: Sequence[Stage], session: Session) -> Stage | None:
+    """The first of the stages to come, shortened where the deadline is too soon for all; None where nothing is left.
+
+    A rung that an earlier process began keeps its steps.
+    """
+    stage = to_come[0]
+    if (begun := session.journal.steps_of(number)) is not None:
+        return Stage(stage.settings, begun)
     part = min(1.0, session.affordable / sum(s.cost for s in to_come))
     return Stage(stage.settings, steps) if (steps := int(part * stage.steps)) else None
 
@@ -147,14 +170,12 @@ def _near(now: Sight, stage: Stage, bounds: Range) -> list[float]:
     x = axis(now.seen)
     low, high = now.basin.span(x, RISE, stage.steps)
     middle = float(now.basin.best(x, stage.steps).mean())
-    if stage.settings == 1:
-        return [_round(min(max(middle, bounds.low), bounds.high))]
     low, high = min(low, middle - LEAST_SPAN), max(high, middle + LEAST_SPAN)
     low, high = max(low, middle - MOST_SPAN, bounds.low), min(high, middle + MOST_SPAN, bounds.high)
     if now.edge is not None:
         high = min(high, now.edge.at(stage.steps) - 0.1)
     low = max(min(low, high - 2 * LEAST_SPAN), bounds.low)
-    return list(dict.fromkeys(_round(v) for v in np.linspace(low, max(high, low), stage.settings)))
+    return list(dict.fromkeys(bounds.round(v) for v in np.linspace(low, max(high, low), stage.settings)))
 
 
 def sight(session: Session) -> Sight | None:
@@ -164,9 +185,8 @@ def sight(session: Session) -> Sight | None:
     if not alive:
         return None
     n_rungs = len(session.rungs)
-    highest = max(c.loss for _, c in alive)
-    known = [[v for c in rung.curves if not math.isnan(v := session.init(c))] for rung in session.rungs]
-    init = np.array([max(values, default=highest) for values in known])
+    starts = [[v for c in rung.curves if not math.isnan(v := session.init(c))] for rung in session.rungs]
+    init = np.array([max(values) for values in starts])
     ceiling = np.full(n_rungs, math.inf)
     for k, rung in enumerate(session.rungs):
         trains = max((c.lr for c in rung.curves if not c.diverged), default=0.0)
@@ -187,7 +207,3 @@ def sight(session: Session) -> Sight | None:
     facts = session.facts
     edge = find_edge(session.rungs, session.horizon, facts.init_loss, decays=facts.decays)
     return Sight(fit(seen), seen, edge)
-
-
-def _round(x: float) -> float:
-    return float(f"{10**x:.3g}")

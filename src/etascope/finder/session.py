@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ class Session:
         self.step_s, self.deadline = step_s, deadline
         self._pace = (0.0, 0)  # seconds and training steps of the latest rung
         self.eval_s = 0.0
-        self._start = time.perf_counter()
+        self._start = math.nan  # stands for the loss at init where that is unknown
+        self._began = time.perf_counter()
         self._replayed_s = journal.wall_s
 
     def train(self, rung: int, settings: Sequence[Setting], steps: int) -> list[Curve]:
@@ -95,6 +97,9 @@ class Session:
             self.rungs.append(Rung(steps, ()))
         self._trained[rung] += curves
         self.rungs[rung] = Rung.of(steps, self._trained[rung])
+        if self.facts.init_loss is None:
+            self._start = _start_of(self.rungs[0])
+            self.rungs[rung] = Rung.of(steps, [_held_to(self._start, c) for c in self._trained[rung]])
 
     @property
     def affordable(self) -> float:
@@ -134,10 +139,13 @@ class Session:
                 raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
 
     def init(self, curve: Curve) -> float:
-        """The loss at init that a curve starts from; nan where it is unknown."""
+        """The loss at init that a curve starts from; where it is unknown, what the least lr of all ended with.
+
+        nan where nothing trained.
+        """
         if curve.val:
             return curve.val[0][1]
-        return math.nan if self.facts.init_loss is None else self.facts.init_loss
+        return self._start if self.facts.init_loss is None else self.facts.init_loss
 
     def evidence(self) -> dict[str, Any]:
         """The fields that every record shares."""
@@ -157,7 +165,7 @@ class Session:
             "engine": self.engine.ran,
             "cost": self.spent / self.horizon,
             "eval_s": self.eval_s,
-            "wall_s": time.perf_counter() - self._start + self._replayed_s,
+            "wall_s": time.perf_counter() - self._began + self._replayed_s,
             "rungs": tuple(self.rungs),
             "versions": versions(),
             "notes": (*f.notes, *self._failed()),
@@ -171,6 +179,16 @@ class Session:
         return [
             f"{calls} of run(lr, steps, seed) raised, and count as diverged; the first {said(self._failures[0][1])}"
         ]
+
+
+def _start_of(rung: Rung) -> float:
+    """What the least lr that trained ended with: next to nothing was learnt there."""
+    return next((c.loss for c in rung.curves if not c.diverged), math.nan)
+
+
+def _held_to(start: float, curve: Curve) -> Curve:
+    """A curve that ended above the start diverged, as one that ended above a loss at init that is known."""
+    return replace(curve, loss=math.inf, ended=curve.loss) if start < curve.loss < math.inf else curve
 
 
 def versions() -> dict[str, str]:

@@ -24,8 +24,6 @@ from .session import Session
 
 __all__ = ["Plan", "find", "plan", "sweep"]
 
-NOTHING_TRAINS = ("nothing trains.", "Check the first batches of the data and the model's initialisation.")
-
 
 def find(
     task: Subject,
@@ -96,18 +94,20 @@ def find(
             for sight in race(session, _steps(session, head), bounds):
                 session.must_train(session.rungs[-1].curves)
                 session.must_have_clean_data()
-                asked.told.rung(zone_line(session, sight))
+                asked.told.rung(zone_line(session, sight, bounds))
         except KeyboardInterrupt:
-            so_far = None if sight is None else _answered(session, head, sight, bounds, own, complete=False)
-            if so_far is not None:
-                save(so_far, asked)
+            if sight is None or no_answer_reason(session, sight, bounds) is not None:
+                raise Interrupted(None) from None
+            so_far = _answered(session, head, sight, bounds, own, complete=False)
+            save(so_far, asked)
             raise Interrupted(so_far) from None
-        reason = no_answer_reason(session, sight)
-        if reason is not None or sight is None:
-            cause, next_move = reason or NOTHING_TRAINS
+        reason = no_answer_reason(session, sight, bounds)
+        if reason is not None:
+            cause, next_move = reason
             record = unanswered(session, head.budget, cause)
             save(record, asked)
             raise NoAnswer(cause, next_move, record=record)
+        assert sight is not None
         found = _answered(session, head, sight, bounds, own)
         save(found, asked)
         return found
