@@ -29,9 +29,11 @@ check: .venv/.done-dev
 
 proof: .venv/.done-dev
 	$(BIN)/python benchmarks/find_truth.py
+	$(BIN)/python benchmarks/find_truth.py --outside
 	$(BIN)/python benchmarks/lanes.py
 	$(BIN)/python benchmarks/interrupted.py
 	$(BIN)/python benchmarks/real.py
+	$(BIN)/python benchmarks/peers.py
 
 # The stamps: an install is repeated when what it was made from has changed. Who has the dev install needs no
 # other, so it leaves both stamps.

@@ -48,13 +48,14 @@ def main():
             start = time.perf_counter()
             subprocess.run(command(Path(folder, engine), engine), check=True, **quiet)
             whole[engine], seconds[engine] = finding(Path(folder, engine)), time.perf_counter() - start
-        for i in range(kills):
-            engine = ("loop", "lanes")[i % 2]
-            out = Path(folder, f"{engine}-{i}")
+        while len(rows) < kills:
+            engine = ("loop", "lanes")[len(rows) % 2]
+            out = Path(folder, f"{engine}-{rng.random()}")
             at = rng.uniform(0.3, 1.0) * seconds[engine]
             process = subprocess.Popen(command(out, engine), **quiet)
             try:
                 process.wait(at)
+                continue  # it was done before its time: drawn again
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
