@@ -4,7 +4,7 @@
 
 The baselines are (a) the loop, one training after the other, with one or two threads, whichever is faster, and (b) two
 processes of it side by side with one thread each, their start not counted. Every setting trains for 20 steps; its
-evaluations are counted. `auto` is what `find` would take, measured with its own threads.
+evaluations are counted. `auto` is what `find` would take, with its own threads and lanes at once.
 """
 
 import json
@@ -24,11 +24,10 @@ from etascope.workloads import TASKS, get
 STEPS, REPEATS, THREADS = 20, 3, (1, 2)
 
 
-def train(name, engine, threads, settings):
+def train(name, ran, settings):
     """Seconds of training the settings."""
     prepared = Prepared(get(name), torch.device("cpu"))
-    kind = {"loop": Loop, "lanes": Lanes}[engine]
-    built = kind(prepared, Engine(engine, len(settings) if engine == "lanes" else 1, threads, "cpu"))
+    built = {"loop": Loop, "lanes": Lanes}[ran.engine](prepared, ran)
     start = time.perf_counter()
     with undisturbed():
         for unit in built.units(settings):
@@ -42,21 +41,21 @@ def half(arguments):
 
 def measure(name, k, pool):
     settings = [Setting(0, float(lr)) for lr in np.geomspace(1e-5, 1e-2, k)]
-    seconds = {}
-    for _ in range(REPEATS):
-        for engine in ("loop", "lanes"):
-            for threads in THREADS:
-                seconds.setdefault((engine, threads), []).append(train(name, engine, threads, settings))
-        start = time.perf_counter()
-        pool.map(half, [(name, "loop", 1, settings[0::2]), (name, "loop", 1, settings[1::2])], chunksize=1)
-        seconds.setdefault("two", []).append(time.perf_counter() - start)
-    best = {key: min(values) for key, values in seconds.items()}
-    prepared = Prepared(get(name), torch.device("cpu"))
     with undisturbed():
-        ran = choose(prepared, "auto", 0, 1.0 * prepared.horizon).engine.ran
-    loop = min(best["loop", t] for t in THREADS)
-    lanes = min(best["lanes", t] for t in THREADS)
-    auto = best[ran.engine, ran.threads]
+        prepared = Prepared(get(name), torch.device("cpu"))
+        auto = choose(prepared, "auto", 0, 1.0 * prepared.horizon).engine.ran
+    rivals = {("loop", t): Engine("loop", 1, t, "cpu") for t in THREADS}
+    rivals |= {("lanes", t): Engine("lanes", k, t, "cpu") for t in THREADS}
+    seconds = {key: [] for key in [*rivals, "auto", "two"]}
+    for _ in range(REPEATS):
+        for key, ran in (rivals | {"auto": auto}).items():
+            seconds[key].append(train(name, ran, settings))
+        start = time.perf_counter()
+        one = rivals["loop", 1]
+        pool.map(half, [(name, one, settings[0::2]), (name, one, settings[1::2])], chunksize=1)
+        seconds["two"].append(time.perf_counter() - start)
+    best = {key: min(values) for key, values in seconds.items()}
+    loop, lanes = (min(best[engine, t] for t in THREADS) for engine in ("loop", "lanes"))
     return {
         "task": name,
         "K": k,
@@ -65,8 +64,8 @@ def measure(name, k, pool):
         "lanes_s": lanes,
         "lanes_over_loop": loop / lanes,
         "lanes_over_two_processes": best["two"] / lanes,
-        "auto": f"{ran.engine}, {ran.threads} threads",
-        "auto_over_loop": loop / auto,
+        "auto": f"{auto.engine}, {auto.threads} threads, {auto.chunk} at once",
+        "auto_over_loop": loop / best["auto"],
     }
 
 
@@ -76,7 +75,7 @@ def main():
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for name in TASKS:
             few = [Setting(0, 1e-4)]
-            pool.map(half, [(name, "loop", 1, few)] * 2, chunksize=1)  # imports, and reads the data
+            pool.map(half, [(name, Engine("loop", 1, 1, "cpu"), few)] * 2, chunksize=1)  # imports, and reads the data
             for k in (8, 32):
                 r = measure(name, k, pool)
                 rows.append(r)

@@ -15,12 +15,13 @@ from .lanes import Lanes, refusal, refuse
 from .loop import Loop
 from .prepared import Prepared, user_code
 from .randomness import kept, start_cuda
-from .trials import STEPS, Trial, try_out
+from .trials import LANES, STEPS, Trial, try_out
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
 
 ENGINES = ("auto", "lanes", "loop")
 CHUNK = 32  # lanes at once, at most
+CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
 GAIN = 1.1  # more threads, and lanes, must be faster by this to be worth their risk
@@ -135,10 +136,15 @@ def _typical_run(prepared: Prepared, steps_to_come: float) -> int:
 
 
 def _chunk(prepared: Prepared, seed: int) -> int:
-    """Lanes at once, so that their parameters, gradients and states, and what backward needs, fit into memory."""
+    """Lanes at once, so that their parameters, gradients and states, and what backward needs, fit into memory.
+
+    On a CPU they should fit into its cache, past which a wide stack is slower than several (`benchmarks/lanes.py`).
+    """
     model_bytes = sum(q.numel() * q.element_size() for q in prepared.model(seed).parameters())
     # six of the model: parameters, gradients, two states and two passing copies; activations and their gradients
-    return int(max(1, min(CHUNK, STACK_BYTES // (6 * model_bytes + 2 * _activation_bytes(prepared, seed)))))
+    lane_bytes = 6 * model_bytes + 2 * _activation_bytes(prepared, seed)
+    fast = max(LANES, CPU_CACHE_BYTES // lane_bytes) if prepared.device.type == "cpu" else CHUNK
+    return int(max(1, min(CHUNK, STACK_BYTES // lane_bytes, fast)))
 
 
 def _activation_bytes(prepared: Prepared, seed: int) -> int:

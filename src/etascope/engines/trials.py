@@ -18,7 +18,7 @@ from .loop import Loop
 from .prepared import Prepared
 from .randomness import seed_all
 
-__all__ = ["STEPS", "Trial", "Tried", "try_out"]
+__all__ = ["LANES", "STEPS", "Trial", "Tried", "try_out"]
 
 LANES = 4  # nearly all of a race is trained by three to six settings at once
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
