@@ -4,7 +4,7 @@
 
 The baselines are (a) the loop, one training after the other, with one or two threads, whichever is faster, and (b) two
 processes of it side by side with one thread each, their start not counted. Every setting trains for 20 steps; its
-evaluations are counted. `auto` is what `find` would take, with its own threads and lanes at once.
+evaluations are counted. `auto` is what a sweep of them would take, with its own threads and lanes at once.
 """
 
 import json
@@ -43,7 +43,7 @@ def measure(name, k, pool):
     settings = [Setting(0, float(lr)) for lr in np.geomspace(1e-5, 1e-2, k)]
     with undisturbed():
         prepared = Prepared(get(name), torch.device("cpu"))
-        auto = choose(prepared, "auto", 0, 1.0 * prepared.horizon).engine.ran
+        auto = choose(prepared, "auto", 0, k * prepared.horizon, width=k).engine.ran
     rivals = {("loop", t): Engine("loop", 1, t, "cpu") for t in THREADS}
     rivals |= {("lanes", t): Engine("lanes", k, t, "cpu") for t in THREADS}
     seconds = {key: [] for key in [*rivals, "auto", "two"]}

@@ -8,8 +8,10 @@ from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
 from .randomness import derive, undisturbed
+from .trials import WIDTH
 
 __all__ = [
+    "WIDTH",
     "Chosen",
     "Engine",
     "Facts",

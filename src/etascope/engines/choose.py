@@ -15,7 +15,7 @@ from .lanes import Lanes, refusal, refuse
 from .loop import Loop
 from .prepared import Prepared, user_code
 from .randomness import kept, start_cuda
-from .trials import LANES, STEPS, Trial, try_out
+from .trials import STEPS, WIDTH, Trial, try_out
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
 
@@ -24,7 +24,7 @@ CHUNK = 32  # lanes at once, at most
 CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
-GAIN = 1.1  # more threads, and lanes, must be faster by this to be worth their risk
+GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their risk
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def as_device(device: str) -> torch.device:
         ) from error
 
 
-def choose(prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, time_it: bool = False) -> Chosen:
+def choose(
+    prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, width: int = WIDTH, time_it: bool = False
+) -> Chosen:
     """The engine for a race or sweep of `steps_to_come` training steps.
 
     Args:
@@ -64,6 +66,7 @@ def choose(prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, t
         asked: "auto", "lanes" or "loop"; an explicit engine never falls back.
         seed: the seed of the trials.
         steps_to_come: the budget in training steps; trials take at most 4% of it.
+        width: how many settings are to be trained at once, mostly.
         time_it: measure the step even where there is nothing to choose (for a budget in minutes).
 
     Raises:
@@ -81,7 +84,7 @@ def choose(prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, t
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
     else:
         engines, allowed = [asked], math.inf if time_it else 0
-    tried = try_out(prepared, engines, seed, allowed, chunk, _typical_run(prepared, steps_to_come))
+    tried = try_out(prepared, engines, seed, allowed, min(width, chunk), _typical_run(prepared, steps_to_come))
     if asked == "lanes" and tried.failure is not None:
         raise refuse(tried.failure)
 
@@ -143,7 +146,7 @@ def _chunk(prepared: Prepared, seed: int) -> int:
     model_bytes = sum(q.numel() * q.element_size() for q in prepared.model(seed).parameters())
     # six of the model: parameters, gradients, two states and two passing copies; activations and their gradients
     lane_bytes = 6 * model_bytes + 2 * _activation_bytes(prepared, seed)
-    fast = max(LANES, CPU_CACHE_BYTES // lane_bytes) if prepared.device.type == "cpu" else CHUNK
+    fast = max(WIDTH, CPU_CACHE_BYTES // lane_bytes) if prepared.device.type == "cpu" else CHUNK
     return int(max(1, min(CHUNK, STACK_BYTES // lane_bytes, fast)))
 
 

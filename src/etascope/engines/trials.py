@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from .loop import Loop
 from .prepared import Prepared
 from .randomness import seed_all
 
-__all__ = ["LANES", "STEPS", "Trial", "Tried", "try_out"]
+__all__ = ["STEPS", "WIDTH", "Trial", "Tried", "try_out"]
 
-LANES = 4  # nearly all of a race is trained by three to six settings at once
+WIDTH = 4  # nearly all of a race is trained by three to six settings at once
+ROUNDS = 4  # of trials, at most
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
 
@@ -43,43 +45,48 @@ class Tried:
     failure: str | None = None
 
 
-def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: float, chunk: int, run: int) -> Tried:
+def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: float, width: int, run: int) -> Tried:
     """Time what the allowance pays for, each engine with one thread and with torch's own number of threads.
 
-    Lanes cost several steps at once, so they come last, with the threads first that were best for the loop.
+    Lanes cost several steps at once, so they come last, with the threads first that were best for the loop. What is
+    left of the allowance pays for further rounds, since the least of several times is the surest.
 
     Args:
         prepared: the checked task.
         engines: what to try, in the order of preference.
         seed: the seed of the trials.
-        allowed: training steps that they may take.
-        chunk: lanes that fit into memory at once.
+        allowed: training steps that they may take; `inf` for one round, whatever it costs.
+        width: lanes at once.
         run: steps of a typical run, which the cost of evaluation is spread over.
     """
     tried, default = Tried([]), torch.get_num_threads()
     if allowed < STEPS:
         return tried
-    data_s = _data_s(prepared, seed, run)
+    data_s = _data_s(prepared, seed, run, width)
     counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
-    for name in engines:
-        best = min(tried.trials, key=lambda trial: trial.lane_step_s).threads if tried.trials else 1
+    seconds: dict[tuple[str, int], float] = {}
+    for name in list(engines) * (ROUNDS if math.isfinite(allowed) else 1):
+        best = min(seconds, key=lambda key: seconds[key])[1] if seconds else 1
         for threads in sorted(counts, key=lambda count: count != best):
             torch.set_num_threads(threads)
-            lanes = min(LANES, chunk) if name == "lanes" else 1
+            lanes = width if name == "lanes" else 1
             steps = STEPS if name == "loop" or tried.spent + lanes * STEPS <= allowed else 2
             if tried.spent + lanes * steps > allowed or (name == "lanes" and tried.failure):
                 continue
             tried.spent += lanes * steps
             try:
-                seconds = (_time_lanes if name == "lanes" else _time_loop)(prepared, _lanes(seed, lanes), steps, run)
+                took = (_time_lanes if name == "lanes" else _time_loop)(prepared, _lanes(seed, lanes), steps, run)
             except Exception as error:
                 if name == "loop":
                     raise
                 tried.failure = f"a trial of them failed: {first_sentence(error)}"
-                tried.trials = [trial for trial in tried.trials if trial.engine == "loop"]
+                seconds = {key: value for key, value in seconds.items() if key[0] == "loop"}
             else:
-                tried.trials.append(Trial(name, threads, seconds / lanes + data_s[name]))
+                key = name, threads
+                seconds[key] = min(seconds.get(key, math.inf), took / lanes + data_s[name])
     torch.set_num_threads(default)
+    by_preference = sorted(seconds, key=lambda key: (engines.index(key[0]), key[1]))
+    tried.trials = [Trial(*key, seconds[key]) for key in by_preference]
     return tried
 
 
@@ -105,13 +112,13 @@ def _time_lanes(prepared: Prepared, settings: Sequence[Setting], steps: int, run
         return step_s + _evaluation_s(prepared, stack.evaluate, run)
 
 
-def _data_s(prepared: Prepared, seed: int, run: int) -> dict[str, float]:
+def _data_s(prepared: Prepared, seed: int, run: int, width: int) -> dict[str, float]:
     """Seconds per step of one lane that reading data takes, by engine; the trials after it find theirs in memory."""
     batches, step = prepared.batches(seed, RUNG), prepared.task.accumulate
     read: list[Any] = []
     read_s = _timed(prepared, lambda t: read.extend(islice(batches, step)), STEPS)
     step_bytes = sum(t.numel() * t.element_size() for batch in read for t in tensors(batch)) / STEPS
-    shared_s = read_s / LANES
+    shared_s = read_s / width
     # The loop shares batches as lanes do where a whole run's stay in memory.
     return {"lanes": shared_s, "loop": shared_s if run * step_bytes <= CACHE_BYTES else read_s}
 

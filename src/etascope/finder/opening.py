@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..engines import Engine, Prepared, TrainingFunction, as_device, choose, rebuild_engine, undisturbed
+from ..engines import WIDTH, Engine, Prepared, TrainingFunction, as_device, choose, rebuild_engine, undisturbed
 from ..errors import NoAnswer, OptionError, RecordError, TaskError
 from ..records import Engine as Ran
 from ..records import Evidence, Unanswered, load
@@ -156,7 +156,8 @@ class _Bench:
         asked, timed = self.asked, self.asked.time_it or self.asked.budget.runs is None
         if self.prepared is not None:
             to_come = (asked.budget.runs or UNLIMITED) * self.horizon
-            chosen = choose(self.prepared, asked.engine, asked.seed, to_come, time_it=timed)
+            width = len(asked.deciding.get("lrs", ())) or WIDTH
+            chosen = choose(self.prepared, asked.engine, asked.seed, to_come, width=width, time_it=timed)
             return chosen.engine, chosen.trial_steps, chosen.step_s
         engine = self._engine(Ran("callable", 1, 0, "its own", "a training function"))
         if not timed or not isinstance(engine, TrainingFunction):
