@@ -1,4 +1,4 @@
-"""The finder against the dense truth of every built-in task, and of tasks that its priors were not read off.
+"""The finder against the dense truth of every built-in task, and of six others.
 
     python benchmarks/find_truth.py                 # the built-in tasks; results go to benchmarks/results/
     python benchmarks/find_truth.py --outside       # those of outside.py; needs ETASCOPE_DATA

@@ -1,4 +1,6 @@
-"""Six tasks that the finder's priors were not read off, for `find_truth.py --outside`; needs `ETASCOPE_DATA`.
+"""Six tasks beside the built-in ones, for `find_truth.py --outside`; needs `ETASCOPE_DATA`.
+
+The finder was tried on them before its last changes, so they are no blind test.
 
 Vision, language, a recommender, two tables and a text classifier; SGD, Adam, AdamW, Adagrad and RMSprop;
 constant, linear and cosine schedules.

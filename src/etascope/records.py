@@ -42,7 +42,6 @@ __all__ = [
     "Unanswered",
     "Verdict",
     "load",
-    "write_atomically",
 ]
 
 Point = tuple[int, Loss]  # (step, loss)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..errors import OptionError
 from ..records import Engine as Ran
+from .blame import user_code
 from .lanes import Lanes, refusal, refuse
 from .loop import Loop
-from .prepared import Prepared, user_code
+from .prepared import Prepared
 from .randomness import kept, start_cuda
 from .trials import STEPS, WIDTH, Trial, try_out
 

@@ -25,9 +25,9 @@ from ..errors import EngineError, EtascopeError, TaskError
 from ..records import Engine as Ran
 from ..rules import read
 from .base import Facts, Setting, Tick, Trained
-from .blame import exited
+from .blame import exited, user_code
 from .loop import TICK, finished
-from .prepared import Objective, Prepared, has_hooks, user_code
+from .prepared import Objective, Prepared, has_hooks
 from .randomness import kept, seed_all
 
 __all__ = ["Lanes", "Stack", "first_sentence", "quiet", "refusal", "refuse"]

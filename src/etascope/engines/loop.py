@@ -14,8 +14,9 @@ from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
 from .base import Facts, Setting, Tick, Trained
+from .blame import user_code
 from .judging import final_loss, thin
-from .prepared import Built, Prepared, user_code
+from .prepared import Built, Prepared
 from .randomness import seed_all
 
 __all__ = ["Loop"]

@@ -25,7 +25,7 @@ from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from .judging import Judging, plan_judging
 from .randomness import derive, kept, seed_all
 
-__all__ = ["Objective", "Prepared", "user_code"]
+__all__ = ["Objective", "Prepared"]
 
 
 class Objective(nn.Module):

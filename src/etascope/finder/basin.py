@@ -20,7 +20,8 @@ decades extrapolated.
 The seven parameters (l_H, b, s, r_H, c, t, and the noise) are sampled by an affine-invariant ensemble (Goodman & Weare
 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k are linear, and
 solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the
-longest rung (the drift is not quite a line there). The priors were read off the dense truths of the built-in tasks
+longest rung (the drift is not quite a line there). The priors were read off the dense truths of the built-in tasks, and
+last changed in sight of those of `benchmarks/outside.py` too
 (`benchmarks/results/`); other tasks are the test of them.
 """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import records
 from ..records import Evidence
+from ..storage import write_atomically
 from . import page, terminal
 from .facts import facts_of
 from .plots import loss_against_lr, worth_drawing
@@ -36,7 +37,7 @@ class Plot:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the picture as an SVG file, atomically, and return its path."""
         path = Path(path)
-        records.write_atomically(path, self.svg + "\n")
+        write_atomically(path, self.svg + "\n")
         return path
 
     def _repr_svg_(self) -> str:
@@ -72,7 +73,7 @@ def report(record: Evidence, path: str | os.PathLike[str]) -> Path:
         RecordError: the file cannot be written.
     """
     path = Path(path)
-    records.write_atomically(path, page.page(record))
+    write_atomically(path, page.page(record))
     return path
 
 
