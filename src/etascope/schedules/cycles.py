@@ -57,8 +57,9 @@ class restarts(Shape):
         super().__post_init__()
         some_time(self, "period")
         if (self.period is None) == (self.cycles is None):
+            has = "neither" if self.cycles is None else "both"
             raise ScheduleError(
-                f"restarts needs a period or a number of cycles, and has {'neither' if self.cycles is None else 'both'}.",
+                f"restarts needs a period or a number of cycles, and has {has}.",
                 "Write restarts('10ep') or restarts(cycles=4).",
             )
         if self.growth < 1:
@@ -202,7 +203,7 @@ class exp_range(_Triangle):
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         i, height = self._height(np.array([u]), clock)
-        return f"cycle {i[0] + 1}, {self.low:g} + {1 - self.low:g} · {self.factor:g}^{u:.6g} · {height[0]:.6g}"
+        return f"cycle {i[0] + 1}, {self.low:g} + {1 - self.low:g} · {self.factor:g}^{u:.10g} · {height[0]:.6g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -320,5 +321,5 @@ class wave(Shape):
         return self.start * c + self.to * (1 - c)
 
     def words(self, u: float, n: int, clock: Clock) -> str:
-        angle = f"π · {2 * self.turns:g} · {u:.6g}/{float(clock.steps(self.every)):g}"
+        angle = f"π · {2 * self.turns:g} · {u:.10g}/{float(clock.steps(self.every)):g}"
         return f"{self.start:g} · c + {self.to:g} · (1 − c) with c = (1 + cos({angle})) / 2"

@@ -59,7 +59,7 @@ class step_decay(Shape):
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         drops = self._drops(np.array([u]), n, clock)[0]
-        return f"{self.factor:g}^⌊{u:.6g}/{float(clock.steps(self.every)):g}⌋ = {self.factor:g}^{drops:g}"
+        return f"{self.factor:g}^⌊{u:.10g}/{float(clock.steps(self.every)):g}⌋ = {self.factor:g}^{drops:g}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -66,13 +66,13 @@ class Extended(Schedule):
         _ = self._relaid
         if self.keep == "fraction" and self.at >= self.before.horizon:
             raise ScheduleError(
-                f"The run is over (step {self.at} of {self.before.horizon}): nothing of its schedule is left to stretch.",
+                f"The run is over (step {self.at} of {self.before.horizon}): nothing of it is left to stretch.",
                 f'Write keep="schedule", rewarm={max((self.horizon - self.at) // 20, 1)} to climb again.',
             )
         if self.keep == "value" and not (self.before(self.at) and self._relaid(self.at)):
             raise ScheduleError(
-                f"At step {self.at} the multiplier is {self.before(self.at):g}, and on {self.horizon} steps it would be "
-                f"{self._relaid(self.at):g}: with a 0 there is no way from the one to the other.",
+                f"At step {self.at} the multiplier is {self.before(self.at):g}, and over {self.horizon} steps it would "
+                f"be {self._relaid(self.at):g}: with a 0 there is no way from the one to the other.",
                 'Write keep="fraction", or keep="schedule" with rewarm=... to climb again.',
             )
 

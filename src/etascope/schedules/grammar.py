@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class _Parser:
         value = self._product()
         while (at := self._now).text == ">>":
             self.i += 1
-            value = self._made(lambda a, b: a >> b, at, value, self._product())
+            value = self._joined(operator.rshift, at, value, self._product())
         self.depth -= 1
         return value
 
@@ -91,7 +92,7 @@ class _Parser:
         value = self._factor()
         while (at := self._now).text == "*":
             self.i += 1
-            value = self._made(lambda a, b: a * b, at, value, self._factor())
+            value = self._joined(operator.mul, at, value, self._factor())
         return value
 
     def _factor(self) -> Any:
@@ -125,6 +126,7 @@ class _Parser:
         known = list(parameters)
         args: list[Any] = []
         given: dict[str, Any] = {}
+        places: dict[str, _Token] = {}
         while self._now.text != ")":
             token = self._now
             if token.kind == "name" and self.tokens[self.i + 1].text == "=":
@@ -132,6 +134,7 @@ class _Parser:
                 if token.text in given or token.text in known[: len(args)]:
                     self._fail(f"{token.text!r} twice", "Give it once.", token)
                 self.i += 2
+                places[token.text] = self._now
                 given[token.text] = self._value()
             elif given:
                 self._fail(f"{token.text!r} after a named argument", "Name it, or put it first.", token)
@@ -140,6 +143,7 @@ class _Parser:
                     f"one argument too many for {name.text}", f"It takes {', '.join(known) or 'no argument'}.", token
                 )
             else:
+                places[known[len(args)]] = token
                 args.append(self._value())
             if self._now.text != ")":
                 self._take(",", "or ')'")
@@ -147,7 +151,7 @@ class _Parser:
         needed = [p.name for p in parameters.values() if p.default is p.empty]
         if absent := [name for name in needed if name not in given and name not in known[: len(args)]]:
             self._fail(f"{name.text!r} without {' and '.join(absent)}", f"Write {name.text}({absent[0]}=...).", name)
-        return self._made(function, name, *args, **given)
+        return self._made(lambda: function(*args, **given), name, places)
 
     def _value(self) -> Any:
         token = self._now
@@ -164,9 +168,8 @@ class _Parser:
             return _WORDS[token.text]
         if token.kind == "name":  # by=linear is as good as by='linear'
             return token.text
-        self._fail(
-            f"{token.text!r} where a value should be", "Write a number, a length (500, 5%, 2ep) or a word.", token
-        )
+        said = repr(token.text) if token.text else "an end"
+        return self._fail(f"{said} where a value should be", "Write a number, a length (500, 5%, 2ep), a word.", token)
 
     def _list(self, close: str) -> tuple[Any, ...]:
         self.i += 1
@@ -239,16 +242,22 @@ class _Parser:
             self._fail("a function, which text cannot hold", "Build it in Python: as_schedule(function).", token)
         near = difflib.get_close_matches(token.text, known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        self._fail(f"{token.text!r}, which is no {what}", f"{hint}Known: {', '.join(sorted(known))}.", token)
+        return self._fail(f"{token.text!r}, which is no {what}", f"{hint}Known: {', '.join(sorted(known))}.", token)
 
-    def _made(self, function: Callable[..., Any], at: _Token, *args: Any, **given: Any) -> Any:
-        """Call, and say where in the text it was if that fails."""
-        try:
-            return function(*args, **given)
-        except ScheduleError as error:
-            raise ScheduleError(f"{error.cause}\n{self._shown(at)}", error.next_move) from None
-        except TypeError:
+    def _joined(self, join: Callable[[Any, Any], Any], at: _Token, left: Any, right: Any) -> Any:
+        if not isinstance(left, Schedule) and not (join is operator.mul and isinstance(right, Schedule)):
             self._fail(f"{at.text!r} between two things that it cannot join", "Join schedules, or a number by '*'.", at)
+        if join is operator.rshift and not isinstance(right, Schedule):
+            self._fail("a number where a schedule should be", f"Write constant(value={right!r}).")
+        return self._made(lambda: join(left, right), at)
+
+    def _made(self, make: Callable[[], Any], at: _Token, places: Mapping[str, _Token] | None = None) -> Any:
+        """What `make` makes; if it fails, the text is shown, pointing at the argument that the error names."""
+        try:
+            return make()
+        except ScheduleError as error:
+            named = (token for name, token in (places or {}).items() if f"{at.text}({name}=" in error.cause)
+            raise ScheduleError(f"{error.cause}\n{self._shown(next(named, at))}", error.next_move) from None
 
     def _shown(self, token: _Token) -> str:
         return f"    {self.text}\n    {' ' * token.at}^"

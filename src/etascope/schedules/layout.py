@@ -34,6 +34,11 @@ Floats: TypeAlias = NDArray[np.float64]
 Neighbour: TypeAlias = Callable[[], float]  # the value that a hold goes on with; asked only by a hold
 
 
+def clear(u: float) -> str:
+    """A time in steps: 2,500,000 or 4.375."""
+    return f"{u:,.0f}" if u == int(u) else f"{u:,.2f}"
+
+
 @dataclass(frozen=True)
 class Span:
     """A phase on the run: `schedule` from step `start` on, for `n` steps (floats after a rescale)."""
@@ -85,7 +90,7 @@ class Phase(Laid):
         return self.formula(np.minimum(u, self.n))
 
     def say(self, u: float) -> str:
-        where = f"{u:,.6g} of {self.n:,} steps in" if u <= self.n else f"past its end ({self.n:,} steps)"
+        where = f"{clear(u)} of {self.n:,} steps in" if u <= self.n else f"past its end ({self.n:,} steps)"
         return f"{self.schedule!r}, {where}: {self.words(min(u, self.n))}"
 
     def spans(self) -> Iterator[Span]:
@@ -170,8 +175,9 @@ class Stretched(Laid):
         if self.full == self.horizon:
             return self.inner.say(u)
         u = min(u, self.n)
-        return f"rescaled from {self.full:,} to {self.horizon:,} steps, so at {self._time(u):,.6g}: " + self.inner.say(
-            self._time(u)
+        return (
+            f"rescaled from {self.full:,} to {self.horizon:,} steps, so at {clear(self._time(u))}: "
+            + self.inner.say(self._time(u))
         )
 
     def spans(self) -> Iterator[Span]:

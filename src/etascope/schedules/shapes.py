@@ -41,7 +41,7 @@ def progress(u: Floats, n: int) -> Floats:
 
 def part(u: float, n: int) -> str:
     """The progress in words: "30/100"."""
-    return f"{u:.6g}/{n}" if n else "1"
+    return f"{u:.10g}/{n}" if n else "1"
 
 
 @dataclass(frozen=True, repr=False)
@@ -299,7 +299,7 @@ class exponential(Shape):
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         if self.factor is not None:
-            return f"{self.start:g} · {self.factor:g}^({u:.6g}/{float(clock.steps(self.every)):g})"
+            return f"{self.start:g} · {self.factor:g}^({u:.10g}/{float(clock.steps(self.every)):g})"
         return f"{self.start:g}^(1 − p) · {self._to:g}^p with p = {part(u, n)}"
 
 
@@ -353,7 +353,7 @@ class inverse_time(Shape):
         if self.timescale is None:
             assert self.to is not None
             return f"{self.start:g} / (1 + {self.start / self.to - 1:.6g} · {part(u, n)})"
-        passed = f"{u:.6g}/{float(clock.steps(self.timescale)):g}"
+        passed = f"{u:.10g}/{float(clock.steps(self.timescale)):g}"
         return f"{self.start:g} / (1 + {self.rate:g} · {f'⌊{passed}⌋' if self.staircase else passed})"
 
 
@@ -403,7 +403,7 @@ class inverse_sqrt(Shape):
             assert self.to is not None
             return f"{self.start:g} / √(1 + {(self.start / self.to) ** 2 - 1:.6g} · {part(u, n)})"
         tau = float(clock.steps(self.timescale))
-        return f"{self.start:g} · √({tau:g} / ({u:.6g} + {tau:g}))"
+        return f"{self.start:g} · √({tau:g} / ({u:.10g} + {tau:g}))"
 
 
 @dataclass(frozen=True, repr=False)
@@ -500,7 +500,7 @@ class warmup(Shape):
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         if self.start is None:
-            return f"({u:.6g} + 1) / ({n} + 1)"
+            return f"({u:.10g} + 1) / ({n} + 1)"
         return f"{self.start:g} · (1 − p) + p with p = {part(u, n)}"
 
 
