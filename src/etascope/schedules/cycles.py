@@ -102,14 +102,11 @@ class restarts(Shape):
         return f"cycle {i[0] + 1}, {peak:.6g} · c + {self.to:g} · (1 − c) with c = (1 + cos(π · {q[0]:.6g})) / 2"
 
 
-@dataclass(frozen=True, repr=False)
 class _Triangle(Shape):
     """What triangular and exp_range share: the height h(u) of a triangle wave, 0 … 1."""
 
     period: Length
-    low: float = 0.1
-    rise: float = 0.5
-    length: Length | None = None
+    rise: float
 
     def __post_init__(self) -> None:
         super().__post_init__()

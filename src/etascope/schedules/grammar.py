@@ -71,8 +71,7 @@ class _Parser:
         if self._now.kind != "end":
             self._fail(f"{self._now.text!r} where the schedule should end or go on", "Go on with '>>' or '*'.")
         if not isinstance(value, Schedule):
-            at = self.tokens[0]
-            self._fail(f"{self.text.strip()!r}, a number", f"Write constant(value={self.text.strip()}).", at)
+            self._fail(f"{value!r}, a number", f"Write constant(value={value!r}).", self.tokens[0])
         return value
 
     # ------------------------------------------------------------------------------ the grammar
@@ -245,8 +244,8 @@ class _Parser:
         return self._fail(f"{token.text!r}, which is no {what}", f"{hint}Known: {', '.join(sorted(known))}.", token)
 
     def _joined(self, join: Callable[[Any, Any], Any], at: _Token, left: Any, right: Any) -> Any:
-        if not isinstance(left, Schedule) and not (join is operator.mul and isinstance(right, Schedule)):
-            self._fail(f"{at.text!r} between two things that it cannot join", "Join schedules, or a number by '*'.", at)
+        if join is operator.rshift and not isinstance(left, Schedule):
+            self._fail("'>>' after a number", f"Write constant(value={left!r}).", at)
         if join is operator.rshift and not isinstance(right, Schedule):
             self._fail("a number where a schedule should be", f"Write constant(value={right!r}).")
         return self._made(lambda: join(left, right), at)
@@ -256,12 +255,23 @@ class _Parser:
         try:
             return make()
         except ScheduleError as error:
-            named = (token for name, token in (places or {}).items() if f"{at.text}({name}=" in error.cause)
+            said = error.cause
+            named = (
+                token
+                for name, token in (places or {}).items()
+                if f"{at.text}({name}=" in said or said.startswith(f"{name} is ")
+            )
             raise ScheduleError(f"{error.cause}\n{self._shown(next(named, at))}", error.next_move) from None
 
     def _shown(self, token: _Token) -> str:
-        return f"    {self.text}\n    {' ' * token.at}^"
+        row, column = self._place(token)
+        return f"    {self.text.splitlines()[row] if self.text else ''}\n    {' ' * column}^"
+
+    def _place(self, token: _Token) -> tuple[int, int]:
+        before = self.text[: token.at].split("\n")
+        return len(before) - 1, len(before[-1])
 
     def _fail(self, what: str, next_move: str, token: _Token | None = None) -> NoReturn:
-        token = token or self._now
-        raise ScheduleError(f"Column {token.at + 1} has {what}.\n{self._shown(token)}", next_move)
+        row, column = self._place(token or self._now)
+        where = f"Line {row + 1}, column {column + 1}" if "\n" in self.text.strip() else f"Column {column + 1}"
+        raise ScheduleError(f"{where} has {what}.\n{self._shown(token or self._now)}", next_move)

@@ -492,6 +492,8 @@ class warmup(Shape):
     length: Length
     start: float | None = None
 
+    jumps = True
+
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         if self.start is None:
             return (u + 1) / (n + 1)
