@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.schedules.members import MEMBERS
 
 import etascope as eta
 from etascope.errors import ScheduleError
@@ -25,7 +26,6 @@ from etascope.schedules import (
     warmup,
     wave,
 )
-from tests.schedules.test_contract import MEMBERS
 
 
 @pytest.mark.parametrize("s", [*MEMBERS, as_schedule(abs)], ids=repr)
@@ -41,7 +41,8 @@ class TestExplain:
     def test_names_the_phase_its_formula_and_the_lr(self) -> None:
         b = (warmup("5%") >> cosine(to=0.1)).bind(100)
         assert b.explain(2, lr=2e-3) == (
-            "Step 2 of 100 has the lr 0.001 (0.5 · 0.002): phase 1 of 2, warmup('5%'), 2 of 5 steps in: (2 + 1) / (5 + 1)."
+            "Step 2 of 100 has the lr 0.001 (0.5 · 0.002): "
+            "phase 1 of 2, warmup('5%'), 2 of 5 steps in: (2 + 1) / (5 + 1)."
         )
         assert "phase 2 of 2, cosine(to=0.1), 19 of 95 steps in: " in b.explain(24)
         assert "past the end, where the last value stays" in b.explain(100)
@@ -53,13 +54,10 @@ class TestExplain:
             said = b.explain(50).rstrip(".").split(" in: ")[-1]
             formula, _, where = said.partition(" with ")
             names: dict[str, Any] = {"cos": np.cos, "π": np.pi}
-            clean = lambda x: (
-                x.replace("·", "*").replace("−", "-").replace("^", "**").replace("⌊", "int(").replace("⌋", ")")
-            )  # noqa: E731, E501
             if where:
                 name, value = where.split(" = ", 1)
-                names[name] = eval(clean(value), names)
-            assert eval(clean(formula.split(" = ")[0]), names) == pytest.approx(b(50))
+                names[name] = eval(python(value), names)
+            assert eval(python(formula.split(" = ")[0]), names) == pytest.approx(b(50))
 
     def test_names_all_factors(self) -> None:
         said = (0.5 * cosine() * noise()).bind(100).explain(5)
@@ -68,6 +66,12 @@ class TestExplain:
     def test_a_step_before_0_is_refused(self) -> None:
         with pytest.raises(ScheduleError, match="no step"):
             cosine().bind(10).explain(-1)
+
+
+def python(formula: str) -> str:
+    for a, b in (("·", "*"), ("−", "-"), ("^", "**"), ("⌊", "int("), ("⌋", ")")):
+        formula = formula.replace(a, b)
+    return formula
 
 
 def codes(b: Bound, *args: Any, **kw: Any) -> list[str]:

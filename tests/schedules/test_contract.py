@@ -8,94 +8,12 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.schedules.members import HORIZON, MEMBERS
 
 import etascope.schedules as schedules
 from etascope.errors import ScheduleError
-from etascope.schedules import (
-    Bound,
-    Schedule,
-    anneal,
-    constant,
-    cosine,
-    exp_range,
-    exponential,
-    hold,
-    inverse_sqrt,
-    inverse_time,
-    linear,
-    multistep,
-    noise,
-    one_cycle,
-    piecewise,
-    polynomial,
-    restarts,
-    sqrt_cooldown,
-    step_decay,
-    tanh,
-    triangular,
-    warmup,
-    wave,
-)
+from etascope.schedules import Bound, Schedule
 from etascope.schedules.names import SHAPES
-
-HORIZON = 40
-MEMBERS = [
-    constant(),
-    constant(10, value=0.3),
-    hold(),
-    linear(start=0.2, to=0.9),
-    linear("50%", to=0.1),
-    cosine(to=0.1),
-    cosine("1.5ep"),
-    exponential(),
-    exponential("25%", start=0.5, to=2),
-    step_decay(7, factor=0.5),
-    step_decay("12.5%", length="75%"),
-    warmup(8),
-    warmup("20%", start=0),
-    warmup("5%") >> cosine(to=0.1),
-    hold(3) >> warmup("2ep", start=0.3) >> hold(),
-    warmup("20%") >> constant() >> linear("1ep", to=0.2) >> hold(2),
-    0.5 * cosine() * (warmup(5) >> hold()),
-    warmup(5) >> 2 * hold() >> linear(5),
-    linear(20).bind(20).rescale(10) >> hold(),
-    polynomial(to=0.1),
-    polynomial("50%", power=0.5, k=1.5),
-    cosine(start=0.5, k=1.5),
-    exponential(factor=0.9),
-    exponential("50%", start=2, factor=0.5, every="1ep"),
-    inverse_time(5),
-    inverse_time("10%", "50%", rate=2.5, staircase=True),
-    inverse_time(to=0.1),
-    inverse_sqrt("1ep"),
-    inverse_sqrt(start=0.1, to=1),
-    sqrt_cooldown("20%", to=0.05),
-    tanh(to=0.1),
-    constant(8) >> anneal("25%", to=0.2) >> hold(),
-    anneal(to=0.1, by="linear"),
-    multistep([10, 10, "50%"], factor=0.5),
-    multistep((3,), length=20),
-    piecewise([5, "50%", "3ep"], [1, 0.5, 0.2, 0.1]),
-    piecewise([10, 20], [0, 1, 0.1], by="linear"),
-    piecewise([0, 10, 10, 30], [0, 1, 0.1, 0.4, 0.2], by="cosine", length="75%"),
-    restarts("1ep"),
-    restarts(3, growth=1.5, peak_factor=0.8, to=0.05),
-    restarts(cycles=3, growth=2, length="50%"),
-    triangular(8, peak_factor=0.5),
-    triangular("1ep", low=0, rise=0.25, length=35),
-    exp_range(8, factor=0.9),
-    one_cycle(),
-    one_cycle(8, to=0.01, by="linear", three_phase=True),
-    one_cycle("20%", at_last=True, length="50%"),
-    wave(15, to=0.1),
-    wave("1ep", turns=1.3, length="50%"),
-    noise(),
-    cosine() * noise(0.5, seed=3, every="5%"),
-    (warmup("20%") >> cosine()).bind(HORIZON, 10),
-    (warmup("20%") >> cosine()).bind(20, 10).extend(8, HORIZON, rewarm=3),
-    linear(start=1, to=0.5).bind(20, 10).extend(8, 30, "value").extend(20, HORIZON, "schedule", 5),
-    linear().bind(4, 10).rescale(HORIZON),
-]
 
 
 def bound(s: Schedule) -> Bound:
