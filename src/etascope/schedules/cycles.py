@@ -25,6 +25,8 @@ class restarts(Shape):
     that would fall on the phase's end is left out. Where the cycles begin is summed up exactly, not asked of a
     logarithm, so that every restart is at its peak.
 
+    Use it for an answer at several horizons in one run, or for snapshots to average, one at the end of each cycle.
+
     Args:
         period: length of the first cycle: steps, "5%" (of the whole horizon), "2ep"; more than 0.
         growth: how many times longer each cycle is than the one before, at least 1; default 1. Need not be whole.
@@ -121,9 +123,13 @@ class _Triangle(Shape):
         period = float(clock.steps(self.period))
         i = np.floor(u / period + NUDGE)
         q = np.clip((u - i * period) / period, 0, 1)
+        with np.errstate(over="ignore"):  # a rise of almost nothing
+            return i.astype(np.int64), self._triangle(q)
+
+    def _triangle(self, q: Floats) -> Floats:
         up = q / self.rise if self.rise else np.full_like(q, np.inf)
         down = (1 - q) / (1 - self.rise) if self.rise < 1 else np.full_like(q, np.inf)
-        return i.astype(np.int64), np.minimum(np.minimum(up, down), 1)
+        return np.minimum(np.minimum(up, down), 1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +137,9 @@ class triangular(_Triangle):
     """Cyclical: up from `low` to the peak and down again: low + (1 − low) · peak_factorⁱ · h(u) in cycle i.
 
     h is a triangle wave between 0 and 1. peak_factor=0.5 is the policy called triangular2: each cycle half as high
-    above `low`. Use it to explore a range of lrs in one run, or for snapshots at the valleys.
+    above `low`.
+
+    Use it where no single lr is trusted: every cycle passes through the whole range.
 
     Args:
         period: one cycle, up and down: steps, "5%" (of the whole horizon), "2ep"; more than 0.
@@ -168,6 +176,8 @@ class triangular(_Triangle):
 @dataclass(frozen=True, repr=False)
 class exp_range(_Triangle):
     """Cyclical with peaks that fall at every step: low + (1 − low) · factorᵘ · h(u), h a triangle wave 0 … 1.
+
+    Use it like triangular, where the range should close slowly.
 
     Args:
         period: one cycle, up and down: steps, "5%" (of the whole horizon), "2ep"; more than 0.
@@ -207,7 +217,9 @@ class exp_range(_Triangle):
 class one_cycle(Shape):
     """Up from `start` to the peak, then down to `to`, far below: s · (1 − w) + e · w between s and e.
 
-    w = (1 − cos πq) / 2 by cosine, q by line, with q the progress between the two. Its warmup is inside it.
+    w = (1 − cos πq) / 2 by cosine, q by line, with q the progress between the two.
+
+    Use it for short runs at a high lr (super-convergence); its warmup is inside it.
 
     Args:
         peak_at: when the peak is reached: steps, "30%" (default; of the whole horizon), "2ep".
@@ -285,7 +297,9 @@ class wave(Shape):
     """A cosine that does not end: start · c + to · (1 − c), where c = (1 + cos(2π · turns · u / every)) / 2.
 
     With turns = 0.5 it falls to `to` in `every` steps and rises again after them: what torch's CosineAnnealingLR
-    does past T_max, and Hugging Face's cosine past the end of training. Import brings it in; `lint` warns of the rise.
+    does past T_max, and Hugging Face's cosine past the end of training.
+
+    Use it to reproduce those; `lint` warns of the rise.
 
     Args:
         every: steps, "5%" (of the whole horizon), "2ep"; more than 0.

@@ -23,7 +23,7 @@ NUDGE = 1e-9  # in steps: u is rounded where it was rescaled
 class step_decay(Shape):
     """A drop at regular times: factor^⌊u / every⌋; one that would fall on the phase's end is left out.
 
-    The classic of image classification ("divide by 10 every 30 epochs"), also called scheduled drop.
+    Use it to repeat the classics of image classification ("divide by 10 every 30 epochs"); also called scheduled drop.
 
     Args:
         every: time between drops: steps, "5%" (of the whole horizon), "2ep"; more than 0.
@@ -68,6 +68,8 @@ class multistep(Shape):
 
     A time that is given twice drops twice.
 
+    Use it where a paper says at which epochs it dropped.
+
     Args:
         at: the times, from the beginning of the phase: each steps, "30%" (of the whole horizon) or "2ep".
         factor: what each drop multiplies by; default 0.1.
@@ -103,6 +105,8 @@ class piecewise(Shape):
 
     `by="constant"` (default): values[0] until at[0], values[1] from then on, and so on. Otherwise values[0] is met
     at u = 0 and values[i + 1] at u = at[i]; the last one stays.
+
+    Use it for a curve that has no name: a table of values.
 
     Args:
         at: times from the beginning of the phase, in order: each steps, "30%" (of the whole horizon) or "2ep".

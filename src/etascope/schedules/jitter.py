@@ -24,6 +24,8 @@ class noise(Shape):
     z is a hash of the seed and the step (SplitMix64), not a stream: step 1000 has its value whatever was asked
     before, so a resumed run goes on as it would have. Never negative.
 
+    Use it to see how much the exact lr matters, or to shake a run out of a rut: `cosine() * noise(0.2)`.
+
     Args:
         amount: the largest deviation, 0 to 1; default 0.1.
         seed: a whole number from 0 on; default 0.

@@ -13,6 +13,8 @@ __all__ = ["flat_cosine", "noam", "tri_stage", "triangular2", "wsd"]
 def wsd(up: Length = "5%", down: Length = "20%", to: float = 0.0) -> Schedule:
     """Warmup, stable, decay: warmup(up) >> constant() >> sqrt_cooldown(down, to=to).
 
+    Use it for pretraining whose end is not fixed: the decay may begin from any checkpoint of the stable part.
+
     Source: Hu et al., MiniCPM, https://arxiv.org/abs/2404.06395.
 
     >>> wsd()
@@ -24,6 +26,8 @@ def wsd(up: Length = "5%", down: Length = "20%", to: float = 0.0) -> Schedule:
 def flat_cosine(flat: Length = "75%", to: float = 0.0) -> Schedule:
     """Flat, then a cosine: constant(flat) >> cosine(to=to).
 
+    Use it with optimizers that warm up by themselves (RAdam, Ranger).
+
     Source: fastai's fit_flat_cos.
 
     >>> flat_cosine()
@@ -34,6 +38,8 @@ def flat_cosine(flat: Length = "75%", to: float = 0.0) -> Schedule:
 
 def noam(up: Length) -> Schedule:
     """The first transformer's: warmup(up, start=0) >> inverse_sqrt(up), where the peak lr is 1 / √(width · up).
+
+    Use it to repeat the first transformer, or where no horizon is known.
 
     Source: Vaswani et al., https://arxiv.org/abs/1706.03762.
 
@@ -50,6 +56,8 @@ def tri_stage(
 
     It is warmup(up, start=start) >> constant(flat) >> exponential(down, to=to) >> hold().
 
+    Use it for speech models, as fairseq does.
+
     Source: fairseq's tri_stage; Park et al., https://arxiv.org/abs/1904.08779.
 
     >>> tri_stage()
@@ -60,6 +68,8 @@ def tri_stage(
 
 def triangular2(period: Length, low: float = 0.1) -> Schedule:
     """Triangles, each half as high above `low` as the one before: triangular(period, low, peak_factor=0.5).
+
+    Use it like triangular, where the range should close quickly.
 
     Source: Smith, https://arxiv.org/abs/1506.01186.
 

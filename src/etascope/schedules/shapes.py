@@ -54,6 +54,8 @@ class constant(Shape):
         length: steps, "5%", "2ep"; None (default) takes the rest.
         value: the multiplier; default 1, the peak.
 
+    Source: torch's ConstantLR; textbooks call it a fixed learning rate.
+
     >>> constant(value=0.5).bind(10)(3)
     0.5
     """
@@ -72,11 +74,14 @@ class constant(Shape):
 class hold(Shape):
     """Goes on with the neighbour's value: what the phase before it arrives at.
 
-    If it comes first, it has the first value of what follows; alone it is 1. Use it to stay at the floor of a
-    decay that ends before the run does.
+    If it comes first, it has the first value of what follows; alone it is 1.
+
+    Use it to stay at the floor of a decay that ends before the run does.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
+
+    Source: etascope's own.
 
     >>> (linear(10, to=0.2) >> hold()).bind(100)([9, 10, 99])
     array([0.28, 0.2 , 0.2 ])
@@ -99,8 +104,9 @@ class hold(Shape):
 class anneal(Shape):
     """From wherever the phase before arrived to `to`: v · c + to · (1 − c), with c = (1 + cos πp) / 2.
 
-    v is what the phase before arrives at (1 if there is none). With `hold()` behind it, it is stochastic weight
-    averaging's approach to a constant lr.
+    v is what the phase before arrives at (1 if there is none).
+
+    Use it, with `hold()` behind it, to come to the constant lr of stochastic weight averaging (SWA).
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -138,7 +144,7 @@ class anneal(Shape):
 class linear(Shape):
     """A straight line: start · (1 − p) + to · p.
 
-    The plainest decay, and as good as any other for many runs; to 0 it is the usual one for fine-tuning.
+    Use it where in doubt: the plainest decay is as good as any for many runs, and to 0 the usual one for fine-tuning.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -167,7 +173,7 @@ class linear(Shape):
 class polynomial(Shape):
     """A power of what is left: to + (start − to) · (1 − p^k)^power.
 
-    Power 1 is a line, 2 falls fast and lands softly; k > 1 (k-decay) stays high for longer.
+    Use it where a line is wanted that lands more softly (power 2), or one that stays high for longer (k > 1, k-decay).
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -208,7 +214,7 @@ class polynomial(Shape):
 class cosine(Shape):
     """Half a cosine wave: start · c + to · (1 − c), where c = (1 + cos πp^k) / 2.
 
-    Slow at both ends; with a warmup in front it is the usual schedule for training from scratch.
+    Use it, with a warmup in front, for training from scratch: slow at both ends, it is the usual one.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -247,6 +253,8 @@ class cosine(Shape):
 @dataclass(frozen=True, repr=False)
 class exponential(Shape):
     """The same ratio from each step to the next: start^(1 − p) · to^p; or start · factor^(u / every).
+
+    Use it to go through decades of lr at one pace, upwards for a range test; by `factor` it needs no horizon.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -307,7 +315,8 @@ class exponential(Shape):
 class inverse_time(Shape):
     """One over the time: start / (1 + u / τ), with τ = timescale / rate; or such that it arrives at `to`.
 
-    Robbins and Monro's classical condition (Σ lr = ∞, Σ lr² < ∞) holds for it. It falls fast, then ever more slowly.
+    Use it where convergence has to be proven: Robbins and Monro's condition (Σ lr = ∞, Σ lr² < ∞) holds for it. It
+    falls fast, then ever more slowly.
 
     Args:
         timescale: the time in which it falls to half (for rate 1): steps, "5%", "2ep"; more than 0.
@@ -361,8 +370,8 @@ class inverse_time(Shape):
 class inverse_sqrt(Shape):
     """One over the root of the time: start · √(τ / (u + τ)), with τ = timescale; or such that it arrives at `to`.
 
-    `warmup(4000, start=0) >> inverse_sqrt(4000)` is the schedule of the first transformer (Noam). It needs no
-    horizon, so a run may go on for as long as one likes.
+    Use it where no horizon is known: a run may go on for as long as one likes. `warmup(4000, start=0) >>
+    inverse_sqrt(4000)` is the schedule of the first transformer (Noam).
 
     Args:
         timescale: τ, the time in which it falls to start/√2: steps, "5%", "2ep"; more than 0. With a warmup in
@@ -410,8 +419,8 @@ class inverse_sqrt(Shape):
 class sqrt_cooldown(Shape):
     """Down by the root of the time: to + (start − to) · (1 − √p).
 
-    The cooldown of a warmup-stable-decay run: `warmup(500) >> constant() >> sqrt_cooldown("20%")`. It may begin at
-    any time, so one long run serves many horizons.
+    Use it to end a warmup-stable-decay run, `warmup(500) >> constant() >> sqrt_cooldown("20%")`: it may begin at any
+    time, so one long run serves many horizons.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -440,8 +449,9 @@ class sqrt_cooldown(Shape):
 class tanh(Shape):
     """A hyperbolic tangent: to + (start − to) · (1 − tanh(lower · (1 − p) + upper · p)) / 2.
 
-    High for most of the run, then down; its ends miss `start` and `to` by what tanh misses ±1 by
-    (6e-6 and 3e-4 of the height for the defaults).
+    Its ends miss `start` and `to` by what tanh misses ±1 by (6e-6 and 3e-4 of the height for the defaults).
+
+    Use it to stay high for most of the run and go down smoothly near its end.
 
     Args:
         length: steps, "5%", "2ep"; None (default) takes the rest.
@@ -476,6 +486,9 @@ class warmup(Shape):
     """A straight line up to the peak: (u + 1) / (n + 1), so that no step is lost at lr 0.
 
     With `start` it is start · (1 − p) + p; `start=0` gives u / n, as other libraries do: the first step is 0.
+
+    Use it in front of anything whose first steps at the full lr would diverge or spoil the start: large batches,
+    transformers, Adam with young statistics.
 
     Args:
         length: steps, "5%", "2ep".
