@@ -13,7 +13,8 @@ from etascope.schedules.names import NAMES, SHAPES
 HERE = Path(__file__).parent
 HORIZON, EPOCH = 400, 40
 GROUPS = {
-    "Smooth": "linear cosine polynomial sqrt_cooldown exponential inverse_time inverse_sqrt tanh constant hold anneal warmup",
+    "Smooth": "linear cosine polynomial sqrt_cooldown exponential inverse_time inverse_sqrt tanh "
+    "constant hold anneal warmup",
     "With drops": "step_decay multistep piecewise",
     "In cycles": "restarts triangular exp_range one_cycle wave",
     "At random": "noise",
@@ -97,8 +98,8 @@ def page() -> str:
     parts = [
         "# Schedules",
         "*Written by `python docs/gallery.py` from the docstrings.*",
-        "A schedule multiplies the peak lr. `a >> b` runs one after the other, `a * b` both at once. Lengths are steps "
-        '(`500`), parts of the whole horizon (`"5%"`) or epochs (`"2ep"`); a phase without one takes the rest. u is the '
+        "A schedule multiplies the peak lr. `a >> b` runs one after the other, `a * b` both at once. Lengths are "
+        'steps (`500`), parts of the whole horizon (`"5%"`) or epochs (`"2ep"`); a phase without one takes the rest. u is the '
         "time since a phase began and n its length, in steps; p = u / n. Past the end the last value stays.",
         'Everything here can be written as text too: `eta.Schedule.parse("warmup(5%) >> cosine(to=0.1)")`, and '
         '`etascope schedule "warmup(5%) >> cosine(to=0.1)" --horizon 2000` draws it.',
