@@ -99,8 +99,8 @@ def page() -> str:
         "# Schedules",
         "*Written by `python docs/gallery.py` from the docstrings.*",
         "A schedule multiplies the peak lr. `a >> b` runs one after the other, `a * b` both at once. Lengths are "
-        'steps (`500`), parts of the whole horizon (`"5%"`) or epochs (`"2ep"`); a phase without one takes the rest. u is the '
-        "time since a phase began and n its length, in steps; p = u / n. Past the end the last value stays.",
+        'steps (`500`), parts of the whole horizon (`"5%"`) or epochs (`"2ep"`); a phase without one takes the rest. '
+        "u is the time since a phase began and n its length, in steps; p = u / n. Past the end the last value stays.",
         'Everything here can be written as text too: `eta.Schedule.parse("warmup(5%) >> cosine(to=0.1)")`, and '
         '`etascope schedule "warmup(5%) >> cosine(to=0.1)" --horizon 2000` draws it.',
     ]
