@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -75,10 +76,9 @@ def _joined(parts: Sequence[Imported]) -> Imported:
 def _product(scheduler: Any, group: int, start: Start | None) -> Imported:
     """Factors at the same time, where each part of the chain only multiplies what stands in the group."""
     members = list(_members(scheduler))
+    after = None if start is None else replace(start, how="stepped")
     if len(members) == 1:
-        return read(members[0], group, start)
-    if start is None:
-        start = Start(base_lr(members[0], group))
+        return read(members[0], group, after)
     cosines = [member for member in members if kind_of(member) == "CosineAnnealingLR"]
     for member in members:
         if kind_of(member) not in RELATIVE and member not in cosines:
@@ -88,12 +88,13 @@ def _product(scheduler: Any, group: int, start: Start | None) -> Imported:
                 "and what follows it multiplies one step at a time: the chain is no product.",
                 "Import the parts one by one, and multiply those that you mean: a.schedule * b.schedule.",
             )
-    others = [alone(member, group, start) for member in members if member not in cosines]
-    scale = math.prod(other.lr / start.lr for other in others)
+    begin = after or Start(base_lr(members[0], group))
+    others = [alone(member, group, begin) for member in members if member not in cosines]
+    scale = math.prod(other.lr / begin.lr for other in others)
     factors = [other.schedule for other in others]
     if not cosines:
-        return Imported(Times(1.0, tuple(factors)), scale * start.lr)
-    return _with_cosine(scheduler, group, start, cosines, factors, scale)
+        return Imported(Times(1.0, tuple(factors)), scale * begin.lr)
+    return _with_cosine(scheduler, group, begin, cosines, factors, scale)
 
 
 def _members(scheduler: Any) -> Iterator[Any]:

@@ -141,7 +141,8 @@ class Product:
 
 def _multiplicative(scheduler: Any, group: int, start: Start) -> Imported:
     # The constructor leaves fn(0) out; a step to 0 does not.
-    return Imported(Foreign(Product(scheduler.lr_lambdas[group], int(start.how == "built"))), start.lr)
+    product = Foreign(Product(scheduler.lr_lambdas[group], int(start.how == "built")))
+    return Imported(product, start.lr) if start.lr else Imported(constant(value=0), base_lr(scheduler, group))
 
 
 def _step(scheduler: Any, group: int, start: Start) -> Imported:
@@ -236,9 +237,10 @@ def _swa(scheduler: Any, group: int, start: Start) -> Imported:
             "in an inner SequentialLR it begins one step late.",
             "Put it into the outer one.",
         )
-    n, to = scheduler.anneal_epochs, _over(scheduler.optimizer.param_groups[group]["swa_lr"], start.lr)
+    n, base = scheduler.anneal_epochs, base_lr(scheduler, group)
+    to = _over(float(scheduler.optimizer.param_groups[group]["swa_lr"]), base)
     line = linear if scheduler._anneal_strategy == "linear" else cosine
-    return Imported(line(n, to=to) >> hold() if n else constant(value=to), start.lr)
+    return Imported(line(n, start=_over(start.lr, base), to=to) >> hold() if n else constant(value=to), base)
 
 
 def _cyclic(scheduler: Any, group: int, start: Start) -> Imported:
@@ -307,7 +309,7 @@ def _cycle(scheduler: Any, begin: float, top: float, end: float) -> Imported:
         schedule = one_cycle(int(peak), length=n, **shape)
     else:  # a peak between two steps: a part of these n steps, whatever the horizon will be
         part = Decimal(peak.numerator) / Decimal(peak.denominator) / n * 100
-        schedule = one_cycle(f"{part:f}%", **shape).bind(n)
+        schedule = one_cycle(f"{part.normalize():f}%", **shape).bind(n)
     since = phases[-2]["end_step"]
     if since == n - 1:  # no last phase, and torch divides by its length at step n
         return Imported(schedule >> hold(), top)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from typing import Any
 
@@ -24,17 +23,15 @@ def replay(scheduler: Any, group: int, key: str, steps: int) -> list[float]:
     values: list[float] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the order of step() calls is of no concern here
-        try:
-            again = _rewound(scheduler, optimizer)
-            while True:
-                now = optimizer.param_groups[group]
-                value = now["betas"][0] if key == "beta1" else now[key]
-                if len(values) == steps or not math.isfinite(value):
-                    return values
-                values.append(float(value))
+        again = _rewound(scheduler, optimizer)
+        while len(values) < steps:
+            now = optimizer.param_groups[group]
+            values.append(float(now["betas"][0] if key == "beta1" else now[key]))
+            try:
                 again.step()
-        except (ArithmeticError, ValueError, NotImplementedError, KeyError, TypeError, IndexError):
-            return values  # the end of what torch can say, as one step past OneCycleLR's last
+            except Exception:  # the end of what can be said: OneCycleLR two steps past its last, a user's own function
+                break
+    return values
 
 
 def _rewound(scheduler: Any, optimizer: Any) -> Any:
