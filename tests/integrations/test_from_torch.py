@@ -163,7 +163,12 @@ def test_cosine(lr: float, t_max: int, floor: float) -> None:
     build = partial(CosineAnnealingLR, T_max=t_max, eta_min=floor * lr)
     check(build, lr, tolerance=own_rounding(t_max))
     scheduler = build(sgd(lr))
-    assert difference(from_torch(scheduler), walk(scheduler, t_max + 1)) <= TOLERANCE  # until there, to the digit
+    imported = from_torch(scheduler)
+    assert difference(imported, walk(scheduler, t_max + 1)) <= TOLERANCE  # until the valley
+    closed_form = []
+    for scheduler.last_epoch in range(STEPS):
+        closed_form += scheduler._get_closed_form_lr()
+    assert difference(imported, closed_form) <= TOLERANCE  # and behind it, but for torch's rounding
 
 
 @many
@@ -473,6 +478,14 @@ def test_the_original_stays_as_it_was() -> None:
     before = repr((scheduler.state_dict(), optimizer.state_dict(), vars(scheduler._schedulers[1]).keys()))
     from_torch(scheduler, group=1)
     assert repr((scheduler.state_dict(), optimizer.state_dict(), vars(scheduler._schedulers[1]).keys())) == before
+
+
+def test_a_horizon_shorter_than_its_phases_says_what_they_take() -> None:
+    rise = from_torch(LinearLR(sgd(), total_iters=1000)).schedule
+    with pytest.raises(ScheduleError, match=r"takes 1000 steps(.|\n)*bind to 1000 steps"):
+        rise.bind(500)
+    for build in (partial(CosineAnnealingLR, T_max=1000), partial(ConstantLR, total_iters=1000), StepLR_7):
+        from_torch(build(sgd())).schedule.bind(1)
 
 
 # ------------------------------------------------------------------------------------ refused, with cause and next move

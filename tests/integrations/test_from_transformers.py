@@ -206,10 +206,11 @@ def test_a_function_of_another_version_stays_a_function() -> None:
     assert from_lambda(lambda step: 1.0) is None
 
 
-def test_it_needs_no_transformers() -> None:
+def test_it_needs_no_transformers_and_no_torch() -> None:
     code = (
         "import sys; sys.modules['transformers'] = sys.modules['torch'] = None\n"
         "from etascope.integrations.transformers import from_transformers as f\n"
+        "import etascope.integrations.torch_schedulers\n"
         "print(f('linear', 10, 2).schedule)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

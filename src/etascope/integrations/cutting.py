@@ -26,7 +26,7 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     if (number := as_number(value, name)) != int(number) or number < least:
         raise ScheduleError(
             f"{name} is {number:g}, and steps are whole numbers, here from {least} on.",
-            f"Build the original with {name}={max(round(number), least)}, then import it.",
+            f"Give {name}={max(round(number), least)}, to the original too.",
         )
     return int(number)
 

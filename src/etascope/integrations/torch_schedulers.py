@@ -37,6 +37,10 @@ def from_torch(scheduler: Any, group: int = 0, key: str = "lr") -> Imported:
     `Foreign`, which must be a function of the step alone. Phases keep torch's lengths, so the horizon that it is
     bound to must hold them (the error of `bind` says how many steps they are); the last one takes the rest.
 
+    It is exact to 1e-12 of the peak for thousands of steps. Only behind a valley of CosineAnnealingLR torch itself is
+    off its cosine, by up to 2e-16 · T_max², since it climbs out by a difference that has lost those digits. Beside
+    another scheduler that has moved the lr (SWALR in its usual place) a scheduler is read as if it ran alone.
+
     Before it is returned it is compared with a copy of the scheduler that is stepped from 0, for 1,000 steps.
 
     Args:
