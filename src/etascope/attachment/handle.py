@@ -1,0 +1,536 @@
+"""The handle: one clock, one scale, and the values that they make, written into the param groups."""
+
+from __future__ import annotations
+
+import functools
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, SupportsFloat, TypeAlias
+
+import numpy as np
+import torch
+from torch.compiler import is_compiling
+
+from .._json import encode
+from ..errors import EtascopeError, OptionError, RecordError
+from ..schedules import Bound
+from ..schedules.factors import Factor
+from ..schedules.units import as_count, as_number
+from .entries import Group, keep_tensors, read, replace_tensors, writer
+from .given import Given, Keep, differences
+from .state import KIND, SCHEMA, Extension, State, read_state
+
+__all__ = ["Added", "Clock", "Handle", "Prefer"]
+
+Clock: TypeAlias = Literal["updates", "manual"]
+Added: TypeAlias = Literal["follow", "leave", "raise"]
+Prefer: TypeAlias = Literal["saved", "given"]
+Peaks: TypeAlias = list[dict[str, float]]
+
+# Values are computed in blocks that begin at multiples of this, so that a resumed run reads step t from the very
+# same array as an uninterrupted one.
+BLOCK = 1024
+
+HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+
+
+class Handle:
+    """What `attach` returns: it writes the scheduled values into the optimizer and keeps their state.
+
+    value = (peak · scale) · multiplier(step) in float64, in this order; the scale is on the lr alone, and the peak is
+    1 for an `absolute` schedule. They are written at attach, after each counted update, after a state was loaded here
+    or in the optimizer, and when step, scale or horizon change. The optimizer keeps the handle, not the other way.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        given: Given,
+        peaks: Peaks,
+        explicit: Sequence[float] | None,
+        factors: Sequence[Factor[Any]],
+        clock: Clock,
+        added: Added,
+    ) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._here = self._given = self._current = given
+        self._explicit_here = self._explicit = explicit
+        self._extensions: tuple[Extension, ...] = ()
+        self._peaks = peaks
+        self._factors_here = self._factors = tuple(factors)
+        self._states = [factor.init() for factor in factors]
+        self._clock, self._added = clock, added
+        self._step, self._scale = 0, 1.0
+        self._attached = True
+        self._groups: list[Group] = optimizer.param_groups
+        self._size = len(self._groups)
+        self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
+        self._uncompiled = _without_compiler()
+        self._bind()
+        self._write()
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_state_dict_post_hook(self._unalias),
+            optimizer.register_load_state_dict_pre_hook(self._before_load),
+            optimizer.register_load_state_dict_post_hook(self._after_load),
+        ]
+        if clock == "updates":
+            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+        HANDLES[optimizer] = weakref.ref(self)
+
+    # the clock and the scale
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates so far: those that took place, whatever was skipped or accumulated. Can be set."""
+        return self._step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._must_be_attached()
+        step = as_count(step, "handle.step", least=0)
+        _try(self._current, self._peaks, step)
+        self._step = step
+        self._sync()
+        self._write()
+
+    @property
+    def scale(self) -> float:
+        """One factor on every lr, which metric-driven policies change and the state keeps. Can be set."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float) -> None:
+        self._must_be_attached()
+        if (scale := as_number(scale, "handle.scale")) < 0:
+            raise OptionError(f"handle.scale is {scale}.", "Give a finite number of at least 0.")
+        self._sync()
+        self._scale = scale
+        self._bind()
+        self._write()
+
+    @property
+    def lrs(self) -> list[float]:
+        """The lr of each param group, as of this step."""
+        self._sync()
+        at = self._step - self._start
+        rows = []
+        for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
+            if self._attached and "lr" in own:
+                _, values = self._tables[id(self._current.of(i)["lr"].bound)]
+                rows.append(self._base(i, "lr") * values[at])
+            else:
+                rows.append(float(group["lr"]))
+        return rows
+
+    @property
+    def peaks(self) -> list[float | None]:
+        """The peak lr of each param group; None where no schedule drives it, or an absolute one."""
+        self._sync()
+        driven = [self._current.of(i).get("lr") for i in range(self._size)]
+        return [
+            own["lr"] if "lr" in own and d is not None and not d.absolute else None
+            for own, d in zip(self._peaks, driven, strict=True)
+        ]
+
+    def advance(self, n: int = 1) -> None:
+        """Count n updates, for `clock="manual"`.
+
+        Raises:
+            OptionError: the clock counts by itself.
+        """
+        self._must_be_attached()
+        if self._clock == "updates":
+            raise OptionError(
+                "This handle counts the optimizer's updates itself, and advance() would count them twice.",
+                'Leave it out, or attach with clock="manual".',
+            )
+        self.step = self._step + as_count(n, "advance(n)", least=1)
+
+    def observe(self, metric: SupportsFloat) -> float:
+        """Show a metric to the factors, and change the scale as they say; several processes show the same one.
+
+        Returns:
+            The new scale.
+
+        Raises:
+            OptionError: attach was given no factors.
+        """
+        self._must_be_attached()
+        if not self._factors:
+            raise OptionError(
+                "No factor asks for a metric.", "Give some: attach(..., factors=(eta.plateau(patience=5),))."
+            )
+        told = [factor.observe(state, metric) for factor, state in zip(self._factors, self._states, strict=True)]
+        self._states = [state for state, _ in told]
+        self.scale = math.prod((by for _, by in told), start=self._scale)
+        return self._scale
+
+    # a change of the run
+
+    def extend(self, horizon: int, keep: Keep = "fraction", rewarm: int = 0) -> None:
+        """Make the run longer from here on; what was before stays as it was.
+
+        Args:
+            horizon: updates of the whole run, those that were made included.
+            keep: what goes on: the "fraction" of the run (default), the "value", or the "schedule" as it is.
+            rewarm: updates over which the lr is warmed up again; default 0, none.
+
+        Raises:
+            ScheduleError: the horizon or a length cannot be used; see `Bound.extend`.
+        """
+        self._must_be_attached()
+        self._sync()
+        extension = Extension(self._step, as_count(horizon, "horizon", least=1), keep, as_count(rewarm, "rewarm", 0))
+        current = _replay(self._current, [extension])
+        _try(current, self._peaks, self._step)
+        self._current, self._extensions = current, (*self._extensions, extension)
+        self._bind()
+        self._write()
+
+    def detach(self) -> None:
+        """Take every hook off the optimizer; its values stay as they are now."""
+        for hook in self._hooks:
+            hook.remove()
+        if (optimizer := self._optimizer()) is not None:
+            HANDLES.pop(optimizer, None)
+        self._attached = False
+
+    # the state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain data (for torch.save, JSON): counter, scale, configuration, peaks, factors' states."""
+        self._sync()
+        states = zip(self._factors, self._states, strict=True)
+        return {
+            "kind": KIND,
+            "schema": SCHEMA,
+            "step": self._step,
+            "scale": self._scale,
+            "given": {**self._given.to_json(), "lr": None if self._explicit is None else list(self._explicit)},
+            "extensions": [encode(extension) for extension in self._extensions],
+            "peaks": [dict(own) for own in self._peaks],
+            "factors": [{"factor": factor.to_json(), "state": encode(state)} for factor, state in states],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], prefer: Prefer | None = None) -> None:
+        """Go on where a saved handle stopped, to the bit. Before or after the optimizer's state, or without it.
+
+        The peaks come from the state, so it does not matter which lr the optimizer has. Where the saved run was given
+        other schedules, horizon, steps_per_epoch, explicit lr or factors than `attach` here, `prefer` decides; it
+        means nothing otherwise.
+
+        Args:
+            state: what `state_dict` returned; not changed, and not kept.
+            prefer: None (default) raises; "saved" takes all as it was saved; "given" takes the configuration and an
+                explicit lr from here, and from the state the counter, the scale and what the factors remember.
+
+        Raises:
+            OptionError: what was given differs; the optimizer has other param groups.
+            RecordError: no state of a handle, a damaged or a newer one. Whatever is raised, nothing was changed.
+        """
+        self._must_be_attached()
+        if prefer not in (None, "saved", "given"):
+            raise OptionError(f"prefer is {prefer!r}.", 'Write "saved", "given", or leave it out.')
+        saved = read_state(state)
+        self._sync()
+        self._must_have_groups(saved)
+        differ = self._differences(saved)
+        if differ and prefer is None:
+            raise OptionError(
+                f"The saved run was given something else than attach here: {'; '.join(differ)}.",
+                'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
+                'prefer="given" takes what is given here, and keeps counter, scale and factors.',
+            )
+        take_given = bool(differ) and prefer == "given"
+        try:
+            given = self._here if take_given else Given.from_json(encode(saved.given), self._here)
+            extensions = () if take_given else saved.extensions
+            current = _replay(given, extensions)
+            peaks = self._peaks_from(saved, current, take_given)
+            factors, states = self._factors_from(saved, take_given)
+            for i, own in enumerate(peaks):
+                for key in own:
+                    read(self._groups[i], key, i)
+            _try(current, peaks, saved.step)
+        except EtascopeError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(f"The state is damaged: {error}.", "Load another checkpoint.") from error
+        for i, own in enumerate(self._peaks):
+            for key in own.keys() - peaks[i].keys():
+                self._set(i, key, own[key])
+        self._given, self._extensions, self._current, self._peaks = given, extensions, current, peaks
+        self._explicit = self._explicit_here if take_given else saved.given.lr
+        self._factors, self._states = factors, states
+        self._step, self._scale = saved.step, saved.scale
+        self._bind()
+        self._write()
+
+    def __reduce__(self) -> Any:
+        """Refuse: hooks cannot be pickled, and a handle without them would not count."""
+        raise OptionError(
+            "A handle cannot be pickled or copied: it lives on its optimizer.",
+            "Save handle.state_dict(); attach anew on the other side and load it.",
+        )
+
+    def __repr__(self) -> str:
+        """What is driven, where it stands, and what it is."""
+        optimizer = self._optimizer()
+        lrs = ", ".join(dict.fromkeys(f"{lr:.6g}" for lr in self.lrs))
+        keys = [f"{key}: {driven!r}" for key, driven in self._current.general.items()]
+        own = [f"{key} of group {i}: {d!r}" for i, keys in self._current.groups.items() for key, d in keys.items()]
+        on = f"on {type(optimizer).__name__}" if self._attached and optimizer is not None else "detached"
+        return (
+            f"<Handle {on}, step {self._step} of {self._current.horizon}, lr {lrs}, scale {self._scale:.6g}, "
+            f"{'; '.join([*keys, *own, *map(repr, self._factors)])}>"
+        )
+
+    # the hot path
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if is_compiling():  # out of the graph, or each count would be a constant of a graph of its own
+            self._uncompiled(self, optimizer, args, kwargs)
+            return
+        # A fused optimizer under a gradient scaler comes here on skipped steps too.
+        if "found_inf" in optimizer.__dict__ and optimizer.found_inf.item():
+            return
+        self._step = step = self._step + 1
+        i = step - self._start
+        if i >= BLOCK:
+            i = self._fill(step)
+        for key, values, entries in self._columns:
+            multiplier = values[i]
+            for group, base in entries:
+                group[key] = base * multiplier
+        if self._writers:
+            for values, writers in self._writers:
+                multiplier = values[i]
+                for write, base in writers:
+                    write(base * multiplier)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
+            self._regroup(optimizer)
+
+    def _write(self) -> None:
+        i = self._step - self._start
+        if not 0 <= i < BLOCK:
+            i = self._fill(self._step)
+        for key, values, entries in self._columns:
+            for group, base in entries:
+                group[key] = base * values[i]
+        for values, writers in self._writers:
+            for write, base in writers:
+                write(base * values[i])
+
+    def _bind(self) -> None:
+        """Lay out what is written where: columns of plain numbers, and writers for all else."""
+        self._tables: dict[int, tuple[Bound, _Values]] = {}
+        columns: dict[tuple[str, int], tuple[str, _Values, list[tuple[Group, float]]]] = {}
+        others: dict[int, tuple[_Values, list[tuple[Callable[[float], object], float]]]] = {}
+        for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
+            driven = self._current.of(i)
+            self._own_tensors(i)
+            for key in own:
+                bound = driven[key].bound
+                if id(bound) not in self._tables:
+                    self._tables[id(bound)] = bound, _Asked(bound) if _is_function(bound) else []
+                values = self._tables[id(bound)][1]
+                base = self._base(i, key)
+                if (write := writer(group, key)) is not None:
+                    others.setdefault(id(bound), (values, []))[1].append((write, base))
+                else:
+                    columns.setdefault((key, id(bound)), (key, values, []))[2].append((group, base))
+        self._columns = list(columns.values())
+        self._writers = list(others.values())
+        self._fill(self._step)
+
+    def _fill(self, step: int) -> int:
+        """Compute the block of `step`; where it is in it."""
+        self._start = step - step % BLOCK
+        steps = np.arange(self._start, self._start + BLOCK)
+        for bound, values in self._tables.values():
+            if isinstance(values, _Asked):
+                values.start = self._start
+            else:
+                values[:] = bound(steps).tolist()
+        return step - self._start
+
+    def _base(self, i: int, key: str) -> float:
+        peak = 1.0 if self._current.of(i)[key].absolute else self._peaks[i][key]
+        return peak * self._scale if key == "lr" else peak
+
+    def _set(self, i: int, key: str, value: float) -> None:
+        write = writer(self._groups[i], key)
+        if write is None:
+            self._groups[i][key] = value
+        else:
+            write(value)
+
+    # what others do to the optimizer
+
+    def _sync(self) -> None:
+        if self._attached and (optimizer := self._optimizer()) is not None:
+            self._before_step(optimizer, (), {})
+
+    def _regroup(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take in param groups that were added, or a list of them that was replaced."""
+        groups = optimizer.param_groups
+        if len(groups) < self._size:
+            raise OptionError(
+                f"The optimizer had {self._size} param groups and has {len(groups)} now.",
+                "Call handle.detach(), and attach again.",
+            )
+        if len(groups) > self._size and self._added == "raise":
+            raise OptionError(
+                f"Param group {self._size} was added after attach.",
+                'Let it follow the schedule with attach(..., added="follow"), or leave it alone with added="leave".',
+            )
+        more: Peaks = []
+        for i in range(self._size, len(groups)):
+            keys = self._current.of(i) if self._added == "follow" else {}
+            more.append({key: read(groups[i], key, i) for key in keys})
+        self._groups, self._size = groups, len(groups)
+        self._peaks = self._peaks + more
+        self._tensors += [{} for _ in more]
+        self._bind()
+        self._write()
+
+    def _own_tensors(self, i: int) -> None:
+        """Tensors of the group are its own clones, and stay the same objects through optimizer.load_state_dict."""
+        group, own = self._groups[i], self._tensors[i]
+        replace_tensors(group, own)
+        own |= keep_tensors(group, [key for key in self._peaks[i] if key not in own])
+
+    def _unalias(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """A saved state holds copies of the tensors that will be written in place."""
+        for group, own in zip(state["param_groups"], self._tensors, strict=False):
+            keep_tensors(group, list(own))
+
+    def _before_load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        self._before_step(optimizer, (), {})  # a group's own value is to be seen before the state overwrites it
+
+    def _after_load(self, optimizer: torch.optim.Optimizer) -> None:
+        self._regroup(optimizer)
+
+    # what a state is held to
+
+    def _must_be_attached(self) -> None:
+        if not self._attached:
+            raise OptionError("The handle is detached.", "Attach the schedule again.")
+
+    def _must_have_groups(self, saved: State) -> None:
+        there, here = len(saved.peaks), self._size
+        if there == here:
+            return
+        move = (
+            "Add the missing ones first with optimizer.add_param_group."
+            if there > here
+            else "Load the state before the new ones are added with optimizer.add_param_group."
+        )
+        raise OptionError(f"The state has {there} param groups, and the optimizer has {here}.", move)
+
+    def _differences(self, saved: State) -> list[str]:
+        found = differences(encode(saved.given), self._here)
+        if self._explicit_here is not None:
+            here = list(self._explicit_here)
+            there = [own.get("lr", here[i]) for i, own in enumerate(saved.peaks[: len(here)])]
+            if there != here:
+                found.append(f"lr is {_short(there)} there and {_short(here)} here")
+        old, new = [f.factor for f in saved.factors], [f.to_json() for f in self._factors_here]
+        if old != new:
+            found.append(f"factors are {_factor_words(old)} there and {_factor_words(new)} here")
+        return found
+
+    def _peaks_from(self, saved: State, current: Given, take_given: bool) -> Peaks:
+        peaks: Peaks = []
+        for i, there in enumerate(saved.peaks):
+            keys = current.of(i)
+            if not take_given:
+                if there and there.keys() != keys.keys():
+                    raise ValueError(f"peaks[{i}] has {', '.join(there)}, not {', '.join(keys)}")
+                peaks.append(dict(there))
+                continue
+            own = {key: there[key] if key in there else self._own(i, key) for key in keys} if there else {}
+            if "lr" in own and self._explicit_here is not None and i < len(self._explicit_here):
+                own["lr"] = self._explicit_here[i]
+            peaks.append(own)
+        return peaks
+
+    def _own(self, i: int, key: str) -> float:
+        return self._peaks[i][key] if key in self._peaks[i] else read(self._groups[i], key, i)
+
+    def _factors_from(self, saved: State, take_given: bool) -> tuple[tuple[Factor[Any], ...], list[Any]]:
+        here = [factor.to_json() for factor in self._factors_here]
+        if take_given:
+            there = {i: f.state for i, f in enumerate(saved.factors)}
+            kinds = {i: f.factor.get("kind") for i, f in enumerate(saved.factors)}
+            return self._factors_here, [
+                factor.state_from_json(there[i]) if kinds.get(i) == factor.kind else factor.init()
+                for i, factor in enumerate(self._factors_here)
+            ]
+        same = [f.factor for f in saved.factors] == here
+        factors = self._factors_here if same else tuple(Factor.from_json(f.factor) for f in saved.factors)
+        return factors, [factor.state_from_json(f.state) for factor, f in zip(factors, saved.factors, strict=True)]
+
+
+class _Asked:
+    """Stands for a block of a schedule with a user's function in it, which is asked only for steps that are read."""
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound, self.start = bound, 0
+        self.last = (-1, 0.0)
+
+    def __getitem__(self, i: int) -> float:
+        if self.last[0] != (step := self.start + i):
+            self.last = step, self.bound(step)
+        return self.last[1]
+
+
+_Values: TypeAlias = list[float] | _Asked
+
+
+def _is_function(bound: Bound) -> bool:
+    def has(data: Any) -> bool:
+        if isinstance(data, Mapping):
+            return data.get("kind") == "foreign" or any(map(has, data.values()))
+        return isinstance(data, list | tuple) and any(map(has, data))
+
+    return has(bound.to_json())
+
+
+@functools.cache
+def _without_compiler() -> Callable[..., None]:
+    # At the first attach, not at import: it loads dynamo, which the optimizer's first step would load anyway.
+    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)
+    return excluded
+
+
+def _replay(given: Given, extensions: Sequence[Extension]) -> Given:
+    for e in extensions:
+        given = given.extended(e.at, e.horizon, e.keep, e.rewarm)  # type: ignore[arg-type]  # extend checks keep
+    return given
+
+
+def _try(current: Given, peaks: Peaks, step: int) -> None:
+    """Have every schedule answer once before anything is changed: a user's function may raise."""
+    for bound in {id(d.bound): d.bound for i in range(len(peaks)) for d in current.of(i).values()}.values():
+        bound(step)
+
+
+def _short(values: Sequence[float]) -> str:
+    return repr(values[0]) if len(set(values)) == 1 else repr(list(values))
+
+
+def _factor_words(factors: Sequence[Mapping[str, Any]]) -> str:
+    words = []
+    for data in factors:
+        try:
+            words.append(repr(Factor.from_json(data)))
+        except (EtascopeError, TypeError):
+            words.append(f"a {data.get('kind')}")
+    return ", ".join(words) or "none"
+
+
