@@ -19,10 +19,12 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .attachment import Handle, absolute, attach
     from .finder import Plan, Progress, find, plan, sweep
     from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
     from .reports import Plot, answer, plot, report, text
     from .schedules import Schedule, constant, cosine, exponential, hold, linear, step_decay, warmup
+    from .schedules.factors import greedy, plateau
     from .task import Task
 
 __all__ = [
@@ -58,6 +60,12 @@ __all__ = [
     "linear",
     "step_decay",
     "warmup",
+    # a schedule on an optimizer
+    "Handle",
+    "absolute",
+    "attach",
+    "greedy",
+    "plateau",
     # errors
     "EngineError",
     "EtascopeError",
@@ -70,6 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "attachment": ("Handle", "absolute", "attach"),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
         "Curve", "Evidence", "Finding", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
@@ -78,6 +87,7 @@ _HOMES = {
     "schedules": (
         "Schedule", "constant", "cosine", "exponential", "hold", "linear", "step_decay", "warmup",
     ),
+    "schedules.factors": ("greedy", "plateau"),
     "task": ("Task",),
 }  # fmt: skip
 _HOME = {name: room for room, names in _HOMES.items() for name in names}

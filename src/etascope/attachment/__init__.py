@@ -3,11 +3,11 @@
 >>> import torch
 >>> from etascope.schedules import cosine, warmup
 >>> optimizer = torch.optim.SGD([torch.zeros(3, requires_grad=True)], lr=0.1)
->>> handle = attach(warmup(4) >> cosine(), optimizer, horizon=20)
->>> handle.lrs
-[0.02]
->>> optimizer.step(); handle.step, handle.lrs
-(1, [0.04])
+>>> handle = attach(warmup(3) >> cosine(), optimizer, horizon=20)
+>>> handle.step, optimizer.param_groups[0]["lr"]
+(0, 0.025)
+>>> optimizer.step(); handle.step, optimizer.param_groups[0]["lr"]
+(1, 0.05)
 """
 
 from .attaching import attach

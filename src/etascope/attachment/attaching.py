@@ -59,7 +59,7 @@ def attach(
             scheduler has changed its lr and no `lr` says what the peak is. Nothing was changed then.
         ScheduleError: a schedule cannot be bound to the run.
 
-    >>> from etascope.schedules import constant, cosine
+    >>> from etascope import absolute, constant, cosine
     >>> weights = [torch.zeros(2, requires_grad=True)]
     >>> optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=0.1)
     >>> handle = attach({"lr": cosine(), "beta2": absolute(constant(value=0.95))}, optimizer, horizon=10)
@@ -130,8 +130,9 @@ def _own(group: Group, i: int, given: Given, explicit: list[float] | None) -> di
         return own
     if explicit is not None:
         own["lr"] = explicit[i]
-    elif not given.of(i)["lr"].absolute and (initial := entry(group, "initial_lr")) is not None:
-        if float(initial) != own["lr"]:
+    elif not given.of(i)["lr"].absolute:
+        initial = entry(group, "initial_lr")
+        if initial is not None and float(initial) != own["lr"]:
             raise OptionError(
                 f"The lr of param group {i} is {own['lr']!r}, and its initial_lr {float(initial)!r}: "
                 "a scheduler has changed it, so the peak is in doubt.",

@@ -97,8 +97,7 @@ class Given:
         def change(key: str, driven: Driven) -> Driven:
             warm = rewarm if key == "lr" else 0
             if (id(driven.bound), warm) not in known:
-                extended = driven.bound.extend(at, horizon, keep=keep, rewarm=warm)
-                known[id(driven.bound), warm] = extended
+                known[id(driven.bound), warm] = driven.bound.extend(at, horizon, keep=keep, rewarm=warm)
             return Driven(known[id(driven.bound), warm], driven.absolute)
 
         return self.mapped(change)
@@ -146,7 +145,10 @@ def understand(
     """The arguments of `attach`, checked and bound.
 
     Args:
-        schedule, groups, horizon, steps_per_epoch: as in `attach`.
+        schedule: as in `attach`, as are groups, horizon and steps_per_epoch.
+        groups: overrides per group.
+        horizon: of the run.
+        steps_per_epoch: of the run.
         size: how many groups the optimizer has.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Literal, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from .._json import encode
 from ..errors import EtascopeError, OptionError, RecordError
@@ -28,9 +28,10 @@ Added: TypeAlias = Literal["follow", "leave", "raise"]
 Prefer: TypeAlias = Literal["saved", "given"]
 Peaks: TypeAlias = list[dict[str, float]]
 
-# Values are computed in blocks that begin at multiples of this, so that a resumed run reads step t from the very
-# same array as an uninterrupted one.
+# Values are computed in blocks that begin at multiples of this power of two, so that a resumed run reads step t from
+# the very same array as an uninterrupted one.
 BLOCK = 1024
+MASK = BLOCK - 1
 
 HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 
@@ -42,6 +43,14 @@ class Handle:
     1 for an `absolute` schedule. They are written at attach, after each counted update, after a state was loaded here
     or in the optimizer, and when step, scale or horizon change. The optimizer keeps the handle, not the other way.
     """
+
+    # Slots are found faster, and every update pays for it.
+    __slots__ = (
+        "__weakref__", "_added", "_attached", "_clock", "_current", "_entries", "_explicit", "_explicit_here",
+        "_extensions", "_factors", "_factors_here", "_given", "_groups", "_here", "_hooks", "_optimizer", "_peaks",
+        "_scale", "_scaled", "_size", "_start", "_states", "_step", "_tables", "_tensors", "_uncompiled", "_watcher",
+        "_writers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class Handle:
         self._states = [factor.init() for factor in factors]
         self._clock, self._added = clock, added
         self._step, self._scale = 0, 1.0
+        self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
         self._attached = True
         self._groups: list[Group] = optimizer.param_groups
         self._size = len(self._groups)
@@ -70,13 +80,13 @@ class Handle:
         self._bind()
         self._write()
         self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_state_dict_post_hook(self._unalias),
             optimizer.register_load_state_dict_pre_hook(self._before_load),
             optimizer.register_load_state_dict_post_hook(self._after_load),
         ]
         if clock == "updates":
             self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+        self._watch(optimizer)
         HANDLES[optimizer] = weakref.ref(self)
 
     # the clock and the scale
@@ -114,7 +124,7 @@ class Handle:
     def lrs(self) -> list[float]:
         """The lr of each param group, as of this step."""
         self._sync()
-        at = self._step - self._start
+        at = self._step & MASK
         rows = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             if self._attached and "lr" in own:
@@ -195,6 +205,8 @@ class Handle:
             hook.remove()
         if (optimizer := self._optimizer()) is not None:
             HANDLES.pop(optimizer, None)
+            if vars(optimizer).get("add_param_group") is self._watcher:
+                del vars(optimizer)["add_param_group"]
         self._attached = False
 
     # the state
@@ -290,46 +302,37 @@ class Handle:
     # the hot path
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if is_compiling():  # out of the graph, or each count would be a constant of a graph of its own
+        if is_dynamo_compiling():  # out of the graph, or each count would be a constant of a graph of its own
             self._uncompiled(self, optimizer, args, kwargs)
             return
         # A fused optimizer under a gradient scaler comes here on skipped steps too.
-        if "found_inf" in optimizer.__dict__ and optimizer.found_inf.item():
+        if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
             return
         self._step = step = self._step + 1
-        i = step - self._start
-        if i >= BLOCK:
-            i = self._fill(step)
-        for key, values, entries in self._columns:
-            multiplier = values[i]
-            for group, base in entries:
-                group[key] = base * multiplier
-        if self._writers:
-            for values, writers in self._writers:
-                multiplier = values[i]
-                for write, base in writers:
-                    write(base * multiplier)
-
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        i = step & MASK
+        if not i:
+            self._fill(step)
         if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
             self._regroup(optimizer)
+        for group, key, values, base in self._entries:
+            group[key] = base * values[i]
+        for write, values, base in self._writers:
+            write(base * values[i])
 
     def _write(self) -> None:
-        i = self._step - self._start
-        if not 0 <= i < BLOCK:
-            i = self._fill(self._step)
-        for key, values, entries in self._columns:
-            for group, base in entries:
-                group[key] = base * values[i]
-        for values, writers in self._writers:
-            for write, base in writers:
-                write(base * values[i])
+        if not 0 <= self._step - self._start < BLOCK:
+            self._fill(self._step)
+        i = self._step & MASK
+        for group, key, values, base in self._entries:
+            group[key] = base * values[i]
+        for write, values, base in self._writers:
+            write(base * values[i])
 
     def _bind(self) -> None:
-        """Lay out what is written where: columns of plain numbers, and writers for all else."""
+        """Lay out what is written where: plain numbers, and writers for all else."""
         self._tables: dict[int, tuple[Bound, _Values]] = {}
-        columns: dict[tuple[str, int], tuple[str, _Values, list[tuple[Group, float]]]] = {}
-        others: dict[int, tuple[_Values, list[tuple[Callable[[float], object], float]]]] = {}
+        self._entries: list[tuple[Group, str, _Values, float]] = []
+        self._writers: list[tuple[Callable[[float], object], _Values, float]] = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             driven = self._current.of(i)
             self._own_tensors(i)
@@ -337,26 +340,22 @@ class Handle:
                 bound = driven[key].bound
                 if id(bound) not in self._tables:
                     self._tables[id(bound)] = bound, _Asked(bound) if _is_function(bound) else []
-                values = self._tables[id(bound)][1]
-                base = self._base(i, key)
+                values, base = self._tables[id(bound)][1], self._base(i, key)
                 if (write := writer(group, key)) is not None:
-                    others.setdefault(id(bound), (values, []))[1].append((write, base))
+                    self._writers.append((write, values, base))
                 else:
-                    columns.setdefault((key, id(bound)), (key, values, []))[2].append((group, base))
-        self._columns = list(columns.values())
-        self._writers = list(others.values())
+                    self._entries.append((group, key, values, base))
         self._fill(self._step)
 
-    def _fill(self, step: int) -> int:
-        """Compute the block of `step`; where it is in it."""
-        self._start = step - step % BLOCK
+    def _fill(self, step: int) -> None:
+        """Compute the block of `step`."""
+        self._start = step - (step & MASK)
         steps = np.arange(self._start, self._start + BLOCK)
         for bound, values in self._tables.values():
             if isinstance(values, _Asked):
                 values.start = self._start
             else:
                 values[:] = bound(steps).tolist()
-        return step - self._start
 
     def _base(self, i: int, key: str) -> float:
         peak = 1.0 if self._current.of(i)[key].absolute else self._peaks[i][key]
@@ -372,8 +371,38 @@ class Handle:
     # what others do to the optimizer
 
     def _sync(self) -> None:
-        if self._attached and (optimizer := self._optimizer()) is not None:
-            self._before_step(optimizer, (), {})
+        """See to it that the groups known are those of the optimizer, however they came there."""
+        optimizer = self._optimizer()
+        if not self._attached or optimizer is None:
+            return
+        if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
+            self._regroup(optimizer)
+
+    def _watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Have `add_param_group` of this optimizer tell, so that a group has its lr before its first update.
+
+        A pre-step hook would see it too, at a fifth of the whole cost of a step.
+        """
+        ref, me, others = self._optimizer, weakref.ref(self), vars(optimizer).get("add_param_group")
+
+        @functools.wraps(type(optimizer).add_param_group)
+        def add_param_group(param_group: dict[str, Any]) -> None:
+            optimizer, handle = ref(), me()
+            assert optimizer is not None and handle is not None  # the one that is called holds the other by its hooks
+            handle._sync()
+            if handle._added == "raise":
+                raise _added_later(handle._size)
+            if others is not None:
+                others(param_group)
+            else:
+                type(optimizer).add_param_group(optimizer, param_group)
+            try:
+                handle._sync()
+            except OptionError:
+                optimizer.param_groups.pop()
+                raise
+
+        vars(optimizer)["add_param_group"] = self._watcher = add_param_group
 
     def _regroup(self, optimizer: torch.optim.Optimizer) -> None:
         """Take in param groups that were added, or a list of them that was replaced."""
@@ -384,10 +413,7 @@ class Handle:
                 "Call handle.detach(), and attach again.",
             )
         if len(groups) > self._size and self._added == "raise":
-            raise OptionError(
-                f"Param group {self._size} was added after attach.",
-                'Let it follow the schedule with attach(..., added="follow"), or leave it alone with added="leave".',
-            )
+            raise _added_later(self._size)
         more: Peaks = []
         for i in range(self._size, len(groups)):
             keys = self._current.of(i) if self._added == "follow" else {}
@@ -410,7 +436,7 @@ class Handle:
             keep_tensors(group, list(own))
 
     def _before_load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        self._before_step(optimizer, (), {})  # a group's own value is to be seen before the state overwrites it
+        self._sync()  # a group's own value is to be seen before the state overwrites it
 
     def _after_load(self, optimizer: torch.optim.Optimizer) -> None:
         self._regroup(optimizer)
@@ -504,8 +530,15 @@ def _is_function(bound: Bound) -> bool:
 @functools.cache
 def _without_compiler() -> Callable[..., None]:
     # At the first attach, not at import: it loads dynamo, which the optimizer's first step would load anyway.
-    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)
+    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)  # type: ignore[no-untyped-call]
     return excluded
+
+
+def _added_later(i: int) -> OptionError:
+    return OptionError(
+        f"Param group {i} is added after attach.",
+        'Let it follow the schedule with attach(..., added="follow"), or leave it alone with added="leave".',
+    )
 
 
 def _replay(given: Given, extensions: Sequence[Extension]) -> Given:
@@ -532,5 +565,3 @@ def _factor_words(factors: Sequence[Mapping[str, Any]]) -> str:
         except (EtascopeError, TypeError):
             words.append(f"a {data.get('kind')}")
     return ", ".join(words) or "none"
-
-

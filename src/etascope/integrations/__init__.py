@@ -1,0 +1,1 @@
+"""Other frameworks, one thin file each; nothing in etascope leans on them. Importing this loads none of them."""
