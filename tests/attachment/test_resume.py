@@ -105,7 +105,11 @@ def build_three() -> torch.optim.Optimizer:
 
 def attach_three(optimizer: torch.optim.Optimizer) -> eta.Handle:
     return eta.attach(
-        {"lr": eta.warmup(4) >> eta.cosine(), "weight_decay": eta.linear(), "beta1": eta.absolute(eta.linear(start=0.9, to=0.5))},
+        {
+            "lr": eta.warmup(4) >> eta.cosine(),
+            "weight_decay": eta.linear(),
+            "beta1": eta.absolute(eta.linear(start=0.9, to=0.5)),
+        },
         optimizer,
         horizon=30,
         groups={1: 3 * eta.cosine(), 2: {"weight_decay": lambda t: 0.9**t}},
@@ -159,7 +163,9 @@ def test_weights_too() -> None:
     truth = build()
     handle = attach(eta.cosine(), truth)
     train(truth, 13)
-    saved = through_a_file([truth.state_dict(), handle.state_dict(), [g["params"][0].detach() for g in truth.param_groups]])
+    saved = through_a_file(
+        [truth.state_dict(), handle.state_dict(), [g["params"][0].detach() for g in truth.param_groups]]
+    )
     train(truth, 20)
     resumed = build()
     with torch.no_grad():

@@ -205,8 +205,10 @@ class Handle:
             hook.remove()
         if (optimizer := self._optimizer()) is not None:
             HANDLES.pop(optimizer, None)
-            if vars(optimizer).get("add_param_group") is self._watcher:
+            ours, others = self._watcher
+            if vars(optimizer).get("add_param_group") is ours:
                 del vars(optimizer)["add_param_group"]
+                vars(optimizer).update({} if others is None else {"add_param_group": others})
         self._attached = False
 
     # the state
@@ -402,7 +404,8 @@ class Handle:
                 optimizer.param_groups.pop()
                 raise
 
-        vars(optimizer)["add_param_group"] = self._watcher = add_param_group
+        vars(optimizer)["add_param_group"] = add_param_group
+        self._watcher = add_param_group, others
 
     def _regroup(self, optimizer: torch.optim.Optimizer) -> None:
         """Take in param groups that were added, or a list of them that was replaced."""
