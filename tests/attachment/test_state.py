@@ -151,7 +151,7 @@ def given(**changes: Any) -> Callable[[], Any]:
     [
         (scheduler_state, "no state of etascope's attach: it has .*T_max", r"handle\.step = 0"),
         (lambda: sgd(2).state_dict(), "it has param_groups, state", "optimizer.load_state_dict"),
-        (lambda: {}, "it has nothing", "state_dict"),
+        (dict, "it has nothing", "state_dict"),
         (lambda: None, "it is a NoneType", "state_dict"),
         (lambda: [1], "it is a list", "state_dict"),
         (changed(kind="else"), "no state of", "state_dict"),

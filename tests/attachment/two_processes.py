@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import torch
 
@@ -68,12 +69,11 @@ def main(rank, how, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
     used, step = (accelerated if how == "accelerate" else plain)(rank)
-    with open(os.path.join(folder, f"{rank}.json"), "w") as file:
-        json.dump([used, step], file)
+    Path(folder, f"{rank}.json").write_text(json.dumps([used, step]))
 
 
 if __name__ == "__main__":
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=sys.argv[2], ACCELERATE_USE_CPU="true")
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(main, (sys.argv[1], folder), nprocs=2)
-        print(json.dumps([json.load(open(os.path.join(folder, f"{rank}.json"))) for rank in (0, 1)]))
+        print(json.dumps([json.loads(Path(folder, f"{rank}.json").read_text()) for rank in (0, 1)]))
