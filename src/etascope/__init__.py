@@ -23,7 +23,24 @@ if TYPE_CHECKING:
     from .finder import Plan, Progress, find, plan, sweep
     from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
     from .reports import Plot, answer, plot, report, text
-    from .schedules import Schedule, constant, cosine, exponential, hold, linear, step_decay, warmup
+    from .schedules import (
+        Schedule,
+        constant,
+        cosine,
+        exp_range,
+        exponential,
+        hold,
+        inverse_sqrt,
+        inverse_time,
+        linear,
+        one_cycle,
+        polynomial,
+        restarts,
+        sqrt_cooldown,
+        step_decay,
+        triangular,
+        warmup,
+    )
     from .schedules.factors import greedy, plateau
     from .task import Task
 
@@ -55,10 +72,18 @@ __all__ = [
     "Schedule",
     "constant",
     "cosine",
+    "exp_range",
     "exponential",
     "hold",
+    "inverse_sqrt",
+    "inverse_time",
     "linear",
+    "one_cycle",
+    "polynomial",
+    "restarts",
+    "sqrt_cooldown",
     "step_decay",
+    "triangular",
     "warmup",
     # a schedule on an optimizer
     "Handle",
@@ -85,7 +110,8 @@ _HOMES = {
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (
-        "Schedule", "constant", "cosine", "exponential", "hold", "linear", "step_decay", "warmup",
+        "Schedule", "constant", "cosine", "exp_range", "exponential", "hold", "inverse_sqrt", "inverse_time", "linear",
+        "one_cycle", "polynomial", "restarts", "sqrt_cooldown", "step_decay", "triangular", "warmup",
     ),
     "schedules.factors": ("greedy", "plateau"),
     "task": ("Task",),

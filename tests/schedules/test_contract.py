@@ -8,46 +8,12 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.schedules.members import HORIZON, MEMBERS
 
 import etascope.schedules as schedules
 from etascope.errors import ScheduleError
-from etascope.schedules import (
-    Bound,
-    Schedule,
-    constant,
-    cosine,
-    exponential,
-    hold,
-    linear,
-    step_decay,
-    warmup,
-)
-
-HORIZON = 40
-MEMBERS = [
-    constant(),
-    constant(10, value=0.3),
-    hold(),
-    linear(start=0.2, to=0.9),
-    linear("50%", to=0.1),
-    cosine(to=0.1),
-    cosine("1.5ep"),
-    exponential(),
-    exponential("25%", start=0.5, to=2),
-    step_decay(7, factor=0.5),
-    step_decay("12.5%", length="75%"),
-    warmup(8),
-    warmup("20%", start=0),
-    warmup("5%") >> cosine(to=0.1),
-    hold(3) >> warmup("2ep", start=0.3) >> hold(),
-    warmup("20%") >> constant() >> linear("1ep", to=0.2) >> hold(2),
-    0.5 * cosine() * (warmup(5) >> hold()),
-    warmup(5) >> 2 * hold() >> linear(5),
-    linear(20).bind(20).rescale(10) >> hold(),
-    (warmup("20%") >> cosine()).bind(HORIZON, 10),
-    linear().bind(4, 10).rescale(HORIZON),
-]
-SHAPES = {name for name in schedules.__all__ if name.islower() and name != "as_schedule"}
+from etascope.schedules import Bound, Schedule
+from etascope.schedules.names import SHAPES
 
 
 def bound(s: Schedule) -> Bound:
@@ -76,6 +42,8 @@ class TestEveryMember:
             text = json.dumps(value.to_json(), allow_nan=False)
             assert Schedule.from_json(json.loads(text)) == value
             assert eval(repr(value), vars(schedules)) == value
+            assert Schedule.parse(repr(value)) == value
+            assert Schedule.parse(repr(value).replace("'", "")) == value
             assert pickle.loads(pickle.dumps(value)) == value
             assert hash(pickle.loads(pickle.dumps(value))) == hash(value)
         assert np.array_equal(pickle.loads(pickle.dumps(bound(s))).multipliers(), bound(s).multipliers())

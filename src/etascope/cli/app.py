@@ -12,6 +12,7 @@ from ..errors import EtascopeError
 from .find import find
 from .output import complain, prepare_streams, say, unsayable
 from .report import report
+from .schedule import schedule
 from .sweep import sweep
 from .tasks import tasks
 
@@ -42,6 +43,7 @@ app.command()(find)
 app.command()(sweep)
 app.command()(tasks)
 app.command()(report)
+app.command()(schedule)
 
 
 def _show_version(asked: bool) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from .. import records
 from ..records import Evidence
+from ..schedules import Bound
+from ..schedules.base import plot_with
 from ..storage import write_atomically
 from . import page, terminal
 from .facts import facts_of
 from .plots import loss_against_lr, worth_drawing
+from .schedule_plot import curve, points_of, schedule_chart
 from .svg import Canvas
 from .words import answer, text
 
@@ -24,7 +27,7 @@ __all__ = ["Plot", "answer", "html", "plot", "report", "text"]
 
 @dataclass(frozen=True)
 class Plot:
-    """Loss against lr, ready to be shown: in a notebook, in a terminal (`print`), as a file.
+    """A picture, ready to be shown: in a notebook, in a terminal (`print`), as a file.
 
     Attributes:
         svg: the picture as a stand-alone SVG document.
@@ -50,8 +53,10 @@ class Plot:
         return self.terminal
 
 
-def plot(record: Evidence) -> Plot:
-    """Draw final loss against lr: rungs, prediction, zone, interval, edge and the answer."""
+def plot(record: Evidence | Bound) -> Plot:
+    """Draw final loss against lr: rungs, prediction, zone, interval, edge and the answer; or a bound schedule."""
+    if isinstance(record, Bound):
+        return _plot_schedule(record, None)
     facts = facts_of(record)
     if worth_drawing(facts):
         canvas = loss_against_lr(facts)
@@ -59,6 +64,11 @@ def plot(record: Evidence) -> Plot:
         canvas = Canvas(390, 40, "Nothing was trained.")
         canvas.text((0, 24), "Nothing was trained.", "soft")
     return Plot(canvas.svg(style=page.plot_css()), terminal.chart(facts))
+
+
+def _plot_schedule(bound: Bound, lr: float | None) -> Plot:
+    canvas = curve(points_of(bound), bound.horizon, lr)
+    return Plot(canvas.svg(style=page.plot_css()), schedule_chart(bound, lr))
 
 
 def html(record: Evidence) -> str:
@@ -78,3 +88,4 @@ def report(record: Evidence, path: str | os.PathLike[str]) -> Path:
 
 
 records.show_with(page.card, answer)
+plot_with(_plot_schedule)

@@ -1,11 +1,12 @@
-"""The algebra: what a schedule is, `>>` (then), `*` (times), `bind`, `rescale`, JSON.
+"""The algebra: what a schedule is, `>>` (then), `*` (times), `bind`, `rescale`, text and JSON.
 
     Schedule             a frozen value
-    ├── Shape            one phase: a few fields and a formula (shapes.py)
+    ├── Shape            one phase: a few fields and a formula (shapes.py, drops.py, cycles.py, jitter.py)
     ├── Foreign          somebody's own function of the step (foreign.py)
     ├── Then             phases one after the other
     ├── Times            factors at the same time
-    └── Bound            a schedule laid out on a horizon
+    ├── Bound            a schedule laid out on a horizon
+    └── Extended         a bound schedule whose run was made longer on the way (extend.py)
 
 Time is continuous inside: u is the time since a phase began and n its length, both in steps, 0 ≤ u ≤ n.
 A phase *arrives* at its value for u → n. Past the end that value stays, and `hold` goes on with it.
@@ -13,27 +14,34 @@ A phase *arrives* at its value for u → n. Past the end that value stays, and `
 
 from __future__ import annotations
 
+import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScheduleError
-from .layout import Curve, Floats, Neighbour, in_sequence
+from .layout import AtOnce, Floats, Laid, Neighbour, Phase, Stretched, in_sequence
 from .plain import from_plain, to_plain
-from .units import Clock, as_count, as_epoch, as_length, as_number
+from .units import CHECKS, Clock, as_count, as_epoch, as_number
+
+if TYPE_CHECKING:
+    from ..records import Finding
+    from ..reports import Plot
+    from .linting import Remark
 
 __all__ = ["Bound", "Schedule", "Shape", "Then", "Times"]
 
 Ints: TypeAlias = NDArray[np.integer[Any]] | Sequence[int]
 
 SCHEMA = 1
+_BLOCK = 1 << 14
 
 
 class Schedule(ABC):
@@ -67,7 +75,7 @@ class Schedule(ABC):
         """Its exact length; None if open."""
 
     @abstractmethod
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         """Its curve over n steps, clamped past them; `before` is what a `hold` goes on with."""
 
     @overload
@@ -83,8 +91,14 @@ class Schedule(ABC):
         t = np.asarray(step)
         if t.size and (t.dtype.kind not in "iu" or t.min() < 0):
             raise ScheduleError(f"{step!r} is no step.", "Steps are whole numbers, from 0 on.")
-        values = self._run().curve(np.atleast_1d(t.astype(np.float64)))
-        return values if t.ndim else float(values[0])
+        curve = self._run().curve
+        if t.size <= _BLOCK:
+            values = curve(np.atleast_1d(t.astype(np.float64)))
+            return values if t.ndim else float(values[0])
+        flat, out = t.ravel(), np.empty(t.size)
+        for i in range(0, t.size, _BLOCK):  # what a formula makes on its way stays in the processor's cache
+            out[i : i + _BLOCK] = curve(flat[i : i + _BLOCK].astype(np.float64))
+        return out.reshape(t.shape)
 
     def _run(self) -> Bound:
         """What answers a call: the schedule bound to its own length."""
@@ -145,6 +159,23 @@ class Schedule(ABC):
             f"Bind it first: ({self!r}).bind(horizon=2000{self._epochs}).rescale({horizon}).",
         )
 
+    @staticmethod
+    def parse(text: str) -> Schedule:
+        """The schedule that a text says: what `repr` writes; lengths need no quotes (5%, 2ep).
+
+        Safe for config files and command lines: nothing is evaluated.
+
+        Raises:
+            ScheduleError: what is wrong, its column, and the nearest known word.
+
+        >>> Schedule.parse("warmup(5%) >> cosine(to=1/10)")
+        warmup('5%') >> cosine(to=0.1)
+        """
+        from .grammar import parse
+        from .names import NAMES
+
+        return parse(text, NAMES)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data with a schema number, which `Schedule.from_json` reads."""
         return {"schema": SCHEMA, **self.to_plain()}
@@ -177,24 +208,30 @@ class Schedule(ABC):
 
 
 class Shape(Schedule):
-    """One phase with a formula. A new shape is a frozen dataclass (`repr=False`) with a `formula`.
+    """One phase with a formula. A new shape is a frozen dataclass (`repr=False`) with `formula` and `words`.
 
-    Fields annotated `Length` are checked as lengths, all others as finite numbers; None passes where the
-    annotation has it; `length=None` is open. The class is its own constructor, and its name its kind in JSON.
+    Fields are checked by their annotation: `Length`, `Lengths`, `float`, `Numbers`, `int`, `bool`; None passes
+    where the annotation has it. `length=None` is open. The class is its own constructor, and its name its kind
+    in text and JSON.
     """
 
     length: int | str | None
+    jumps: ClassVar[bool] = False  # whether jumps within it are what it is for
 
     def __post_init__(self) -> None:
         """Check and normalise the fields."""
         for f in fields(self):  # type: ignore[arg-type]
-            if (value := getattr(self, f.name)) is not None or "None" not in f.type:
-                check = as_length if "Length" in f.type else as_number
-                object.__setattr__(self, f.name, check(value, f"{self.kind}({f.name}=...)"))
+            kind = f.type.removesuffix(" | None")
+            if kind in CHECKS and ((value := getattr(self, f.name)) is not None or kind == f.type):
+                object.__setattr__(self, f.name, CHECKS[kind](value, f"{self.kind}({f.name}=...)"))
 
     @abstractmethod
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         """The multiplier at 0 ≤ u ≤ n in a phase of n steps; at u = n, also for n = 0, what it arrives at."""
+
+    @abstractmethod
+    def words(self, u: float, n: int, clock: Clock) -> str:
+        """The formula with its numbers at u, for `explain`."""
 
     @property
     def is_open(self) -> bool:
@@ -202,17 +239,24 @@ class Shape(Schedule):
 
     @property
     def is_relative(self) -> bool:
-        return self.is_open or any(isinstance(value, str) for _, value, _ in self._fields())
+        return self.is_open or any(isinstance(length, str) for length in self._lengths())
+
+    def _lengths(self) -> Iterator[Any]:
+        """What it holds in steps, "%" or "ep"."""
+        for f in fields(self):  # type: ignore[arg-type]
+            if f.type.startswith("Length"):
+                value = getattr(self, f.name)
+                yield from value if isinstance(value, tuple) else (value,)
 
     def steps(self, clock: Clock) -> Fraction | None:
         return None if self.length is None else clock.steps(self.length)
 
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
-        return lambda u: self.formula(np.minimum(u, n), n, clock)
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
+        return Phase(self, n, lambda u: self.formula(u, n, clock), lambda u: self.words(u, n, clock))
 
     def __repr__(self) -> str:
         """The constructor's call: the first argument by position, others by name, defaults left out."""
-        (_, first, default), *others = self._fields()
+        (_, first, default), *others = ((k, list(v) if isinstance(v, tuple) else v, d) for k, v, d in self._fields())
         shown = [] if first == default else [repr(first)]
         return f"{self.kind}({', '.join(shown + [f'{k}={v!r}' for k, v, default in others if v != default])})"
 
@@ -253,7 +297,7 @@ class Then(_Compound):
         lengths = [part.steps(clock) for part in self.parts]
         return None if None in lengths else sum((n for n in lengths if n is not None), Fraction(0))
 
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         return in_sequence(self.parts, clock, n, before)
 
     def __repr__(self) -> str:
@@ -279,9 +323,8 @@ class Times(_Compound):
         lengths = [part.steps(clock) for part in self.parts]
         return None if None in lengths else max(n for n in lengths if n is not None)
 
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
-        curves = [in_sequence((part,), clock, n, before) for part in self.parts]
-        return lambda u: math.prod((curve(u) for curve in curves), start=np.full_like(u, self.scale))
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
+        return AtOnce(n, self.scale, tuple(in_sequence((part,), clock, n, before) for part in self.parts))
 
     def __repr__(self) -> str:
         number = [repr(self.scale)] if self.scale != 1 else []
@@ -318,7 +361,7 @@ class Bound(Schedule):
         _ = self._layout
 
     @cached_property
-    def _layout(self) -> Curve:
+    def _layout(self) -> Laid:
         rounded = isinstance(self.steps_per_epoch, float)  # then epochs may end between two steps, the last one too
         return in_sequence((self.schedule,), Clock(self.full, self.steps_per_epoch), self.full, slack=int(rounded))
 
@@ -329,6 +372,11 @@ class Bound(Schedule):
     def curve(self, t: Floats) -> Floats:
         """The multiplier at real-valued steps t ≥ 0."""
         return self._layout(t if self.full == self.horizon else t * self.full / self.horizon)
+
+    @property
+    def laid(self) -> Laid:
+        """The phases where they lie on this run."""
+        return Stretched(self.horizon, self._layout, self.full, self.horizon)
 
     def _run(self) -> Bound:
         return self
@@ -362,6 +410,77 @@ class Bound(Schedule):
         """The multipliers of the whole run, steps 0 … horizon − 1; or those at `steps`."""
         return self(np.arange(self.horizon) if steps is None else steps)
 
+    def extend(self, at: int, horizon: int, keep: str = "fraction", rewarm: int = 0) -> Bound:
+        """The schedule of a run that is made longer (or shorter) at step `at`; up to there it is this one.
+
+        With T the old horizon, H the new one, a = `at`, m this curve, M the schedule laid out on H anew, it goes on as
+
+            keep="fraction"   m(a + (t − a) · (T − a) / (H − a)): what was left of the run, stretched
+            keep="value"      m(a) · M(t) / M(a): the longer run's, scaled to go on from the present value
+            keep="schedule"   M(t): as if the run had been so from the beginning; may jump
+
+        and for the first `rewarm` steps times (t − a + 1) / (rewarm + 1), a warmup from near 0.
+
+        Raises:
+            ScheduleError: the horizon is not beyond `at`; nothing is left to stretch, or a 0 to keep.
+
+        >>> from etascope.schedules import linear
+        >>> linear().bind(100).extend(at=50, horizon=150)([49, 50, 100, 149])
+        array([0.51 , 0.5  , 0.25 , 0.005])
+        """
+        from .extend import Extended
+
+        return Bound(Extended(self, at, horizon, keep, rewarm), horizon, self.steps_per_epoch, horizon)
+
+    def explain(self, step: int, lr: float | None = None) -> str:
+        """One sentence: which phase, which formula with its numbers, which factors.
+
+        Args:
+            step: from 0 on.
+            lr: the peak lr; default None: multiples of the peak.
+
+        >>> from etascope.schedules import linear, warmup
+        >>> (warmup("5%") >> linear()).bind(100).explain(24)
+        'Step 24 of 100 has 0.8 of the peak lr: phase 2 of 2, linear(), 19 of 95 steps in: 1 · (1 − p) + 0 · p with
+        p = 19/95.'
+        """
+        value, where = self(step), self.laid.say(float(step))
+        if step >= self.horizon:
+            where = f"past the end, where the last value stays; {where}"
+        times = f"{value:.6g} of the peak lr" if lr is None else f"the lr {value * lr:.6g} ({value:.6g} · {lr:.6g})"
+        return f"Step {step:,} of {self.horizon:,} has {times}: {where}."
+
+    def lint(
+        self, run: int | None = None, lr: float | None = None, finding: Finding | None = None, jump: float = 10.0
+    ) -> tuple[Remark, ...]:
+        """What is probably not meant; empty if nothing is seen.
+
+        Args:
+            run: steps that the training really has; default: the horizon.
+            lr: the peak lr; default: that of `finding`.
+            finding: with an edge, from which on training diverges.
+            jump: the factor from one step to the next that is remarked on, unless a shape is for jumping.
+
+        >>> from etascope.schedules import wave
+        >>> print(*wave(50).bind(80).lint())
+        rebound: It is at its lowest, 0, at step 50, and rises again: the run ends at 0.624. End the run there, or
+        write ... >> hold() after 50 steps.
+        """
+        from .linting import lint
+
+        return lint(self, run, lr, finding, jump)
+
+    def plot(self, lr: float | None = None) -> Plot:
+        """The curve: a picture in a notebook, characters in a terminal (`print`), `.save(path)` for an SVG file.
+
+        Args:
+            lr: the peak lr; default None: multiples of the peak.
+        """
+        if _plot_hook is None:
+            importlib.import_module("..reports", __package__)  # which registers itself
+        assert _plot_hook is not None
+        return _plot_hook(self, lr)
+
     @cached_property
     def decays(self) -> bool:
         """Whether the last multiplier is below half the largest, in the full run (also after `rescale`)."""
@@ -371,11 +490,22 @@ class Bound(Schedule):
     def steps(self, clock: Clock) -> Fraction:
         return Fraction(self.horizon)
 
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
-        return lambda u: self.curve(np.minimum(u, n))
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
+        return Stretched(n, self._layout, self.full, self.horizon)
 
     def __repr__(self) -> str:
+        if self.schedule.kind == "extended" and self.full == self.schedule.steps(Clock(self.full)):
+            return repr(self.schedule) + ("" if self.horizon == self.full else f".rescale({self.horizon})")
         inner = f"({self.schedule!r})" if isinstance(self.schedule, _Compound) else repr(self.schedule)
         epochs = "" if self.steps_per_epoch is None else f", steps_per_epoch={self.steps_per_epoch}"
         rescaled = "" if self.horizon == self.full else f".rescale({self.horizon})"
         return f"{inner}.bind({self.full}{epochs}){rescaled}"
+
+
+_plot_hook: Callable[[Bound, float | None], Plot] | None = None
+
+
+def plot_with(hook: Callable[[Bound, float | None], Plot]) -> None:
+    """Teach bound schedules to draw themselves; called by what can draw, which this room does not know."""
+    global _plot_hook
+    _plot_hook = hook

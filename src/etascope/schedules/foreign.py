@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..errors import ScheduleError
 from .base import Schedule
-from .layout import Curve, Floats, Neighbour
+from .layout import Floats, Laid, Neighbour, Phase
 from .shapes import constant
 from .units import Clock, as_number
 
@@ -32,12 +33,12 @@ class Foreign(Schedule):
     def steps(self, clock: Clock) -> None:
         return None
 
-    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Curve:
+    def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         def curve(u: Floats) -> Floats:
             at = np.minimum(np.floor(u), max(n - 1, 0)).astype(np.int64).ravel().tolist()
             return np.array([self._value(t) for t in at], dtype=np.float64).reshape(u.shape)
 
-        return curve
+        return Phase(self, n, curve, lambda u: f"the function's value at {math.floor(min(u, max(n - 1, 0)))}")
 
     def _value(self, t: int) -> float:
         try:

@@ -41,10 +41,11 @@ def from_plain(data: Any, kinds: Mapping[str, type[Schedule]]) -> Schedule:
             f"A {kind} {'lacks' if absent else 'has no field'} {', '.join(wrong)}.",
             f"Its fields are {', '.join(known)}.",
         )
-    if "schedule" in given:
-        given["schedule"] = from_plain(given["schedule"], kinds)
-    if "parts" in given:
-        if not isinstance(given["parts"], list | tuple) or not given["parts"]:
-            raise ScheduleError(f"The parts of {kind!r} are {given['parts']!r}.", "Give a list of schedules.")
-        given["parts"] = tuple(from_plain(part, kinds) for part in given["parts"])
+    if "parts" in given and not (isinstance(given["parts"], list | tuple) and given["parts"]):
+        raise ScheduleError(f"The parts of {kind!r} are {given['parts']!r}.", "Give a list of schedules.")
+    for name, value in given.items():
+        if name in ("schedule", "before"):
+            given[name] = from_plain(value, kinds)
+        elif isinstance(value, list | tuple):
+            given[name] = tuple(from_plain(item, kinds) if name == "parts" else item for item in value)
     return cls(**given)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import SupportsFloat, TypeAlias
+from typing import Any, SupportsFloat, TypeAlias
 
 import numpy as np
 
 from ..errors import ScheduleError
 
-__all__ = ["Clock", "Length", "as_count", "as_epoch", "as_length", "as_number"]
+__all__ = ["CHECKS", "Clock", "Length", "Lengths", "Numbers", "as_count", "as_epoch", "as_length", "as_number"]
 
 Length: TypeAlias = int | str
+Lengths: TypeAlias = tuple[Length, ...]
+Numbers: TypeAlias = tuple[float, ...]
 
 _LENGTH = re.compile(r"(\d+\.?\d*|\.\d+)(%|ep)")
 
@@ -55,6 +58,31 @@ def as_number(value: object, where: str) -> float:
     if not math.isfinite(number := float(value)):
         raise ScheduleError(f"{where} is {number}.", "Give a finite number such as 0.1.")
     return number
+
+
+def _as_flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ScheduleError(f"{where} is {value!r}.", "Give True or False.")
+    return value
+
+
+def _each(check: Callable[[object, str], Any]) -> Callable[[object, str], tuple[Any, ...]]:
+    def checked(value: object, where: str) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple | np.ndarray):
+            raise ScheduleError(f"{where} is {value!r}.", "Give a list.")
+        return tuple(check(item, f"{where[:-4]}[{i}]...)") for i, item in enumerate(value))
+
+    return checked
+
+
+CHECKS: dict[str, Callable[[object, str], Any]] = {
+    "Length": as_length,
+    "Lengths": _each(as_length),
+    "float": as_number,
+    "Numbers": _each(as_number),
+    "int": lambda value, where: as_count(value, where, least=0),
+    "bool": _as_flag,
+}  # how a field is checked, by its annotation
 
 
 def as_epoch(value: object) -> float:

@@ -1,0 +1,37 @@
+"""The docs say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from etascope.schedules.names import NAMES, SHAPES
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_schedule_says_what_when_and_whence(gallery: ModuleType, name: str) -> None:
+    said = gallery.sections(name)
+    assert said["head"] and said["use"] and said["Source"] and said["example"].startswith(">>> ")
+    if name in SHAPES:
+        parameters = gallery.signature(name).strip("()").split(", ")
+        assert all(f"- `{p.split('=')[0]}`: " in gallery.arguments(said) for p in parameters)
+
+
+def test_the_gallery_is_as_the_docstrings_are(gallery: ModuleType) -> None:
+    """If not: python docs/gallery.py."""
+    assert (DOCS / "schedules.md").read_text(encoding="utf-8") == gallery.page()
+    assert {path.stem for path in (DOCS / "schedules").glob("*.svg")} == NAMES.keys() == gallery.curves().keys()
