@@ -1,22 +1,10 @@
-"""Small optimizers, and every schedule of the family."""
+"""Small optimizers, and what they were stepped with."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
-
-
-def members() -> list[Any]:
-    """The list that the schedules' own contract is run on."""
-    path = Path(__file__).parents[1] / "schedules" / "test_contract.py"
-    spec = importlib.util.spec_from_file_location("schedules_contract", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.MEMBERS
 
 
 def weights(n: int = 1) -> list[torch.Tensor]:

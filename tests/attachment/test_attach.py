@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_optimizers import lrs, run, sgd, weights
+from tests.attachment.small_optimizers import lrs, run, sgd, weights
 
 import etascope as eta
 from etascope.errors import EtascopeError, OptionError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_optimizers import lrs, weights
+from tests.attachment.small_optimizers import lrs, weights
 
 import etascope as eta
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from small_optimizers import lrs, members, run, weights
+from tests.attachment.small_optimizers import lrs, run, weights
+from tests.schedules.members import HORIZON, MEMBERS
 
 import etascope as eta
 from etascope.schedules import Schedule
 
-HORIZON, PAST = 40, 6
+PAST = 6
 LRS = (0.3, 0.007)
-SCHEDULES = [*members(), eta.schedules.as_schedule(lambda t: 1 / (t + 1))]
+SCHEDULES = [*MEMBERS, eta.schedules.as_schedule(lambda t: 1 / (t + 1))]
 
 
 def build() -> torch.optim.Optimizer:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_optimizers import lrs, run, sgd, weights
+from tests.attachment.small_optimizers import lrs, run, sgd, weights
 
 import etascope as eta
 from etascope.errors import EtascopeError, OptionError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_optimizers import lrs, run, weights
+from tests.attachment.small_optimizers import lrs, run, weights
 
 import etascope as eta
 from etascope.errors import OptionError
