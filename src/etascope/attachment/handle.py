@@ -8,15 +8,14 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, SupportsFloat, TypeAlias
 
-import numpy as np
 import torch
 from torch.compiler import is_dynamo_compiling
 
 from .._json import encode
 from ..errors import EtascopeError, OptionError, RecordError
-from ..schedules import Bound
 from ..schedules.factors import Factor
 from ..schedules.units import as_count, as_number
+from .blocks import MASK, Blocks
 from .entries import Group, keep_tensors, read, replace_tensors, writer
 from .given import Given, Keep, differences
 from .state import KIND, SCHEMA, Extension, State, read_state
@@ -27,11 +26,6 @@ Clock: TypeAlias = Literal["updates", "manual"]
 Added: TypeAlias = Literal["follow", "leave", "raise"]
 Prefer: TypeAlias = Literal["saved", "given"]
 Peaks: TypeAlias = list[dict[str, float]]
-
-# Values are computed in blocks that begin at multiples of this power of two, so that a resumed run reads step t from
-# the very same array as an uninterrupted one.
-BLOCK = 1024
-MASK = BLOCK - 1
 
 HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 
@@ -46,10 +40,9 @@ class Handle:
 
     # Slots are found faster, and every update pays for it.
     __slots__ = (
-        "__weakref__", "_added", "_attached", "_clock", "_current", "_entries", "_explicit", "_explicit_here",
-        "_extensions", "_factors", "_factors_here", "_given", "_groups", "_here", "_hooks", "_optimizer", "_peaks",
-        "_scale", "_scaled", "_size", "_start", "_states", "_step", "_tables", "_tensors", "_uncompiled", "_watcher",
-        "_writers",
+        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_explicit", "_explicit_here",
+        "_extensions", "_factors", "_factors_here", "_given", "_groups", "_here", "_hooks", "_optimizer", "_peaks", "_plain",
+        "_scale", "_scaled", "_size", "_states", "_step", "_tensors", "_uncompiled", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(
@@ -128,7 +121,7 @@ class Handle:
         rows = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             if self._attached and "lr" in own:
-                _, values = self._tables[id(self._current.of(i)["lr"].bound)]
+                values = self._blocks.of(self._current.of(i)["lr"].bound)
                 rows.append(self._base(i, "lr") * values[at])
             else:
                 rows.append(float(group["lr"]))
@@ -311,20 +304,21 @@ class Handle:
         if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
             return
         self._step = step = self._step + 1
-        i = step & MASK
-        if not i:
-            self._fill(step)
-        if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
+        if optimizer.param_groups is not self._groups:
             self._regroup(optimizer)
+        if not (i := step & MASK) or not self._plain:
+            self._write()
+            return
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
-        for write, values, base in self._writers:
-            write(base * values[i])
 
     def _write(self) -> None:
-        if not 0 <= self._step - self._start < BLOCK:
-            self._fill(self._step)
+        """Write the values of the present step."""
+        self._sync()
+        self._blocks.fill(self._step)
         i = self._step & MASK
+        for ask, values in self._blocks.asked:
+            values[i] = ask(self._step)
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
         for write, values, base in self._writers:
@@ -332,32 +326,19 @@ class Handle:
 
     def _bind(self) -> None:
         """Lay out what is written where: plain numbers, and writers for all else."""
-        self._tables: dict[int, tuple[Bound, _Values]] = {}
-        self._entries: list[tuple[Group, str, _Values, float]] = []
-        self._writers: list[tuple[Callable[[float], object], _Values, float]] = []
+        self._blocks = Blocks()
+        self._entries: list[tuple[Group, str, list[float], float]] = []
+        self._writers: list[tuple[Callable[[float], object], list[float], float]] = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             driven = self._current.of(i)
             self._own_tensors(i)
             for key in own:
-                bound = driven[key].bound
-                if id(bound) not in self._tables:
-                    self._tables[id(bound)] = bound, _Asked(bound) if _is_function(bound) else []
-                values, base = self._tables[id(bound)][1], self._base(i, key)
+                values, base = self._blocks.of(driven[key].bound), self._base(i, key)
                 if (write := writer(group, key)) is not None:
                     self._writers.append((write, values, base))
                 else:
                     self._entries.append((group, key, values, base))
-        self._fill(self._step)
-
-    def _fill(self, step: int) -> None:
-        """Compute the block of `step`."""
-        self._start = step - (step & MASK)
-        steps = np.arange(self._start, self._start + BLOCK)
-        for bound, values in self._tables.values():
-            if isinstance(values, _Asked):
-                values.start = self._start
-            else:
-                values[:] = bound(steps).tolist()
+        self._plain = not self._writers and not self._blocks.asked
 
     def _base(self, i: int, key: str) -> float:
         peak = 1.0 if self._current.of(i)[key].absolute else self._peaks[i][key]
@@ -503,31 +484,6 @@ class Handle:
         same = [f.factor for f in saved.factors] == here
         factors = self._factors_here if same else tuple(Factor.from_json(f.factor) for f in saved.factors)
         return factors, [factor.state_from_json(f.state) for factor, f in zip(factors, saved.factors, strict=True)]
-
-
-class _Asked:
-    """Stands for a block of a schedule with a user's function in it, which is asked only for steps that are read."""
-
-    def __init__(self, bound: Bound) -> None:
-        self.bound, self.start = bound, 0
-        self.last = (-1, 0.0)
-
-    def __getitem__(self, i: int) -> float:
-        if self.last[0] != (step := self.start + i):
-            self.last = step, self.bound(step)
-        return self.last[1]
-
-
-_Values: TypeAlias = list[float] | _Asked
-
-
-def _is_function(bound: Bound) -> bool:
-    def has(data: Any) -> bool:
-        if isinstance(data, Mapping):
-            return data.get("kind") == "foreign" or any(map(has, data.values()))
-        return isinstance(data, list | tuple) and any(map(has, data))
-
-    return has(bound.to_json())
 
 
 @functools.cache
