@@ -13,6 +13,7 @@ from ..schedules.factors import Factor
 from .entries import Group, entry, read
 from .given import Given, Scheduled, understand
 from .handle import HANDLES, Added, Clock, Handle
+from .loading import Running, Setup
 
 __all__ = ["attach"]
 
@@ -82,10 +83,10 @@ def attach(
     given = understand(schedule, groups or {}, horizon, steps_per_epoch, len(param_groups))
     explicit = _explicit(lr, param_groups, given)
     peaks = [_own(group, i, given, explicit) for i, group in enumerate(param_groups)]
-    for i in range(len(peaks)):
-        for driven in given.of(i).values():
-            driven.bound(0)  # a user's function may raise, and should before anything is changed
-    return Handle(optimizer, given, peaks, explicit, factors, clock, added)
+    # A user's function may raise, and should before anything is changed.
+    setup = Setup(given, None if explicit is None else tuple(explicit), factors)
+    Running(setup, peaks, []).probe(given)
+    return Handle(optimizer, setup, peaks, clock, added)
 
 
 def _inner(optimizer: Any) -> torch.optim.Optimizer:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, SupportsFloat, TypeAlias
 
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from .._json import encode
-from ..errors import EtascopeError, OptionError, RecordError
-from ..schedules.factors import Factor
+from ..errors import OptionError
 from ..schedules.units import as_count, as_number
 from .blocks import MASK, Blocks
 from .entries import Group, keep_tensors, read, replace_tensors, writer
-from .given import Given, Keep, differences
-from .state import KIND, SCHEMA, Extension, State, read_state
+from .given import Keep
+from .loading import Peaks, Prefer, Running, Setup, load, save
+from .state import Extension
 
-__all__ = ["Added", "Clock", "Handle", "Prefer"]
+__all__ = ["HANDLES", "Added", "Clock", "Handle"]
 
 Clock: TypeAlias = Literal["updates", "manual"]
 Added: TypeAlias = Literal["follow", "leave", "raise"]
-Prefer: TypeAlias = Literal["saved", "given"]
-Peaks: TypeAlias = list[dict[str, float]]
 
 HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 
@@ -40,38 +37,24 @@ class Handle:
 
     # Slots are found faster, and every update pays for it.
     __slots__ = (
-        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_explicit", "_explicit_here",
-        "_extensions", "_factors", "_factors_here", "_given", "_groups", "_here", "_hooks", "_optimizer", "_peaks", "_plain",
-        "_scale", "_scaled", "_size", "_states", "_step", "_tensors", "_uncompiled", "_watcher", "_writers",
+        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_groups", "_here", "_hooks",
+        "_optimizer", "_peaks", "_plain", "_scale", "_scaled", "_setup", "_size", "_states", "_step", "_tensors",
+        "_uncompiled", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        given: Given,
-        peaks: Peaks,
-        explicit: Sequence[float] | None,
-        factors: Sequence[Factor[Any]],
-        clock: Clock,
-        added: Added,
+        self, optimizer: torch.optim.Optimizer, setup: Setup, peaks: Peaks, clock: Clock, added: Added
     ) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self._here = self._given = self._current = given
-        self._explicit_here = self._explicit = explicit
-        self._extensions: tuple[Extension, ...] = ()
-        self._peaks = peaks
-        self._factors_here = self._factors = tuple(factors)
-        self._states = [factor.init() for factor in factors]
+        self._here = setup
         self._clock, self._added = clock, added
-        self._step, self._scale = 0, 1.0
-        self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
         self._attached = True
         self._groups: list[Group] = optimizer.param_groups
         self._size = len(self._groups)
         self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
+        self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
         self._uncompiled = _without_compiler()
-        self._bind()
-        self._write()
+        self._take(Running(setup, peaks, [factor.init() for factor in setup.factors]))
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._unalias),
             optimizer.register_load_state_dict_pre_hook(self._before_load),
@@ -93,9 +76,9 @@ class Handle:
     def step(self, step: int) -> None:
         self._must_be_attached()
         step = as_count(step, "handle.step", least=0)
-        _try(self._current, self._peaks, step)
-        self._step = step
         self._sync()
+        self._running(step=step).probe(self._current)
+        self._step = step
         self._write()
 
     @property
@@ -161,11 +144,11 @@ class Handle:
             OptionError: attach was given no factors.
         """
         self._must_be_attached()
-        if not self._factors:
+        if not self._setup.factors:
             raise OptionError(
                 "No factor asks for a metric.", "Give some: attach(..., factors=(eta.plateau(patience=5),))."
             )
-        told = [factor.observe(state, metric) for factor, state in zip(self._factors, self._states, strict=True)]
+        told = [factor.observe(state, metric) for factor, state in zip(self._setup.factors, self._states, strict=True)]
         self._states = [state for state, _ in told]
         self.scale = math.prod((by for _, by in told), start=self._scale)
         return self._scale
@@ -186,11 +169,7 @@ class Handle:
         self._must_be_attached()
         self._sync()
         extension = Extension(self._step, as_count(horizon, "horizon", least=1), keep, as_count(rewarm, "rewarm", 0))
-        current = _replay(self._current, [extension])
-        _try(current, self._peaks, self._step)
-        self._current, self._extensions = current, (*self._extensions, extension)
-        self._bind()
-        self._write()
+        self._take(self._running(self._setup.extended(extension)))
 
     def detach(self) -> None:
         """Take every hook off the optimizer; its values stay as they are now."""
@@ -209,17 +188,7 @@ class Handle:
     def state_dict(self) -> dict[str, Any]:
         """The state as plain data (for torch.save, JSON): counter, scale, configuration, peaks, factors' states."""
         self._sync()
-        states = zip(self._factors, self._states, strict=True)
-        return {
-            "kind": KIND,
-            "schema": SCHEMA,
-            "step": self._step,
-            "scale": self._scale,
-            "given": {**self._given.to_json(), "lr": None if self._explicit is None else list(self._explicit)},
-            "extensions": [encode(extension) for extension in self._extensions],
-            "peaks": [dict(own) for own in self._peaks],
-            "factors": [{"factor": factor.to_json(), "state": encode(state)} for factor, state in states],
-        }
+        return save(self._running())
 
     def load_state_dict(self, state: Mapping[str, Any], prefer: Prefer | None = None) -> None:
         """Go on where a saved handle stopped, to the bit. Before or after the optimizer's state, or without it.
@@ -238,42 +207,12 @@ class Handle:
             RecordError: no state of a handle, a damaged or a newer one. Whatever is raised, nothing was changed.
         """
         self._must_be_attached()
-        if prefer not in (None, "saved", "given"):
-            raise OptionError(f"prefer is {prefer!r}.", 'Write "saved", "given", or leave it out.')
-        saved = read_state(state)
         self._sync()
-        self._must_have_groups(saved)
-        differ = self._differences(saved)
-        if differ and prefer is None:
-            raise OptionError(
-                f"The saved run was given something else than attach here: {'; '.join(differ)}.",
-                'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
-                'prefer="given" takes what is given here, and keeps counter, scale and factors.',
-            )
-        take_given = bool(differ) and prefer == "given"
-        try:
-            given = self._here if take_given else Given.from_json(encode(saved.given), self._here)
-            extensions = () if take_given else saved.extensions
-            current = _replay(given, extensions)
-            peaks = self._peaks_from(saved, current, take_given)
-            factors, states = self._factors_from(saved, take_given)
-            for i, own in enumerate(peaks):
-                for key in own:
-                    read(self._groups[i], key, i)
-            _try(current, peaks, saved.step)
-        except EtascopeError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RecordError(f"The state is damaged: {error}.", "Load another checkpoint.") from error
+        running = load(state, prefer, self._here, self._peaks, self._groups)
         for i, own in enumerate(self._peaks):
-            for key in own.keys() - peaks[i].keys():
+            for key in own.keys() - running.peaks[i].keys():
                 self._set(i, key, own[key])
-        self._given, self._extensions, self._current, self._peaks = given, extensions, current, peaks
-        self._explicit = self._explicit_here if take_given else saved.given.lr
-        self._factors, self._states = factors, states
-        self._step, self._scale = saved.step, saved.scale
-        self._bind()
-        self._write()
+        self._take(running)
 
     def __reduce__(self) -> Any:
         """Refuse: hooks cannot be pickled, and a handle without them would not count."""
@@ -291,7 +230,7 @@ class Handle:
         on = f"on {type(optimizer).__name__}" if self._attached and optimizer is not None else "detached"
         return (
             f"<Handle {on}, step {self._step} of {self._current.horizon}, lr {lrs}, scale {self._scale:.6g}, "
-            f"{'; '.join([*keys, *own, *map(repr, self._factors)])}>"
+            f"{'; '.join([*keys, *own, *map(repr, self._setup.factors)])}>"
         )
 
     # the hot path
@@ -323,6 +262,20 @@ class Handle:
             group[key] = base * values[i]
         for write, values, base in self._writers:
             write(base * values[i])
+
+    def _take(self, running: Running) -> None:
+        """Go on from there; what may fail comes first."""
+        current = running.setup.current()
+        running.probe(current)
+        self._setup, self._current, self._peaks = running.setup, current, running.peaks
+        self._states: list[Any] = running.states
+        self._step, self._scale = running.step, running.scale
+        self._bind()
+        self._write()
+
+    def _running(self, setup: Setup | None = None, step: int | None = None) -> Running:
+        step = self._step if step is None else step
+        return Running(setup or self._setup, self._peaks, self._states, step, self._scale)
 
     def _bind(self) -> None:
         """Lay out what is written where: plain numbers, and writers for all else."""
@@ -425,65 +378,9 @@ class Handle:
     def _after_load(self, optimizer: torch.optim.Optimizer) -> None:
         self._regroup(optimizer)
 
-    # what a state is held to
-
     def _must_be_attached(self) -> None:
         if not self._attached:
             raise OptionError("The handle is detached.", "Attach the schedule again.")
-
-    def _must_have_groups(self, saved: State) -> None:
-        there, here = len(saved.peaks), self._size
-        if there == here:
-            return
-        move = (
-            "Add the missing ones first with optimizer.add_param_group."
-            if there > here
-            else "Load the state before the new ones are added with optimizer.add_param_group."
-        )
-        raise OptionError(f"The state has {there} param groups, and the optimizer has {here}.", move)
-
-    def _differences(self, saved: State) -> list[str]:
-        found = differences(encode(saved.given), self._here)
-        if self._explicit_here is not None:
-            here = list(self._explicit_here)
-            there = [own.get("lr", here[i]) for i, own in enumerate(saved.peaks[: len(here)])]
-            if there != here:
-                found.append(f"lr is {_short(there)} there and {_short(here)} here")
-        old, new = [f.factor for f in saved.factors], [f.to_json() for f in self._factors_here]
-        if old != new:
-            found.append(f"factors are {_factor_words(old)} there and {_factor_words(new)} here")
-        return found
-
-    def _peaks_from(self, saved: State, current: Given, take_given: bool) -> Peaks:
-        peaks: Peaks = []
-        for i, there in enumerate(saved.peaks):
-            keys = current.of(i)
-            if not take_given:
-                if there and there.keys() != keys.keys():
-                    raise ValueError(f"peaks[{i}] has {', '.join(there)}, not {', '.join(keys)}")
-                peaks.append(dict(there))
-                continue
-            own = {key: there[key] if key in there else self._own(i, key) for key in keys} if there else {}
-            if "lr" in own and self._explicit_here is not None and i < len(self._explicit_here):
-                own["lr"] = self._explicit_here[i]
-            peaks.append(own)
-        return peaks
-
-    def _own(self, i: int, key: str) -> float:
-        return self._peaks[i][key] if key in self._peaks[i] else read(self._groups[i], key, i)
-
-    def _factors_from(self, saved: State, take_given: bool) -> tuple[tuple[Factor[Any], ...], list[Any]]:
-        here = [factor.to_json() for factor in self._factors_here]
-        if take_given:
-            there = {i: f.state for i, f in enumerate(saved.factors)}
-            kinds = {i: f.factor.get("kind") for i, f in enumerate(saved.factors)}
-            return self._factors_here, [
-                factor.state_from_json(there[i]) if kinds.get(i) == factor.kind else factor.init()
-                for i, factor in enumerate(self._factors_here)
-            ]
-        same = [f.factor for f in saved.factors] == here
-        factors = self._factors_here if same else tuple(Factor.from_json(f.factor) for f in saved.factors)
-        return factors, [factor.state_from_json(f.state) for factor, f in zip(factors, saved.factors, strict=True)]
 
 
 @functools.cache
@@ -498,29 +395,3 @@ def _added_later(i: int) -> OptionError:
         f"Param group {i} is added after attach.",
         'Let it follow the schedule with attach(..., added="follow"), or leave it alone with added="leave".',
     )
-
-
-def _replay(given: Given, extensions: Sequence[Extension]) -> Given:
-    for e in extensions:
-        given = given.extended(e.at, e.horizon, e.keep, e.rewarm)  # type: ignore[arg-type]  # extend checks keep
-    return given
-
-
-def _try(current: Given, peaks: Peaks, step: int) -> None:
-    """Have every schedule answer once before anything is changed: a user's function may raise."""
-    for bound in {id(d.bound): d.bound for i in range(len(peaks)) for d in current.of(i).values()}.values():
-        bound(step)
-
-
-def _short(values: Sequence[float]) -> str:
-    return repr(values[0]) if len(set(values)) == 1 else repr(list(values))
-
-
-def _factor_words(factors: Sequence[Mapping[str, Any]]) -> str:
-    words = []
-    for data in factors:
-        try:
-            words.append(repr(Factor.from_json(data)))
-        except (EtascopeError, TypeError):
-            words.append(f"a {data.get('kind')}")
-    return ", ".join(words) or "none"
