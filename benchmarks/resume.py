@@ -2,9 +2,9 @@
 
     python benchmarks/resume.py          # writes benchmarks/results/resume.json
 
-A run is interrupted at 20 random steps. Optimizer and scheduler are built anew and loaded in one of four orders, and the
-lr of every following update is compared with the uninterrupted run's: ours to the bit, torch's within 1e-9 of it. Torch's
-schedulers are stepped as their documentation says, once after each update.
+A run is interrupted at 20 random steps. Optimizer and scheduler are built anew and loaded in one of four orders, and
+the lr of every following update is compared with the uninterrupted run's: ours to the bit, torch's within 1e-9 of it.
+Torch's schedulers are stepped as their documentation says, once after each update.
 """
 
 import copy
@@ -20,9 +20,10 @@ from torch.optim import lr_scheduler as torchs
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import etascope as eta  # noqa: E402
-from etascope.finder.session import versions  # noqa: E402
-from tests.schedules.members import HORIZON, MEMBERS  # noqa: E402
+from tests.schedules.members import HORIZON, MEMBERS
+
+import etascope as eta
+from etascope.finder.session import versions
 
 ORDERS = {
     "build, load optimizer, load scheduler": "bos",

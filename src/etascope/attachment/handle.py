@@ -49,6 +49,7 @@ class Handle:
         self._here = setup
         self._clock, self._added = clock, added
         self._attached = True
+        self._states: list[Any] = []
         self._groups: list[Group] = optimizer.param_groups
         self._size = len(self._groups)
         self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
@@ -268,7 +269,7 @@ class Handle:
         current = running.setup.current()
         running.probe(current)
         self._setup, self._current, self._peaks = running.setup, current, running.peaks
-        self._states: list[Any] = running.states
+        self._states = running.states
         self._step, self._scale = running.step, running.scale
         self._bind()
         self._write()
