@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +111,33 @@ def test_one_whole_graph_needs_the_manual_clock() -> None:
     assert utils.counters["stats"]["unique_graphs"] == 0
     (w,) = optimizer.param_groups[0]["params"]
     torch.testing.assert_close(w.detach(), torch.full((2,), 1 - 0.1 * 0.1 * (1 + 0.9 + 0.8 + 0.7 + 0.6 + 0.5)))
+
+
+def test_the_hook_is_left_out_of_the_graph() -> None:
+    optimizer = Whole(weights(), torch.tensor(0.1, dtype=torch.float64))
+    handle = eta.attach(eta.linear(), optimizer, horizon=10)
+    step = torch.compile(lambda: optimizer.step(), backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # dynamo warns of what it tries to trace and cannot
+        step()
+    before = graphs()
+    for _ in range(5):
+        step()
+    assert handle.step == 6 and graphs() == before
+    assert any("_after_step" in reason and "disable" in reason for reason in utils.counters["graph_break"])
+
+
+def test_a_plain_lr_is_counted_right_too() -> None:
+    """It recompiles once, to have the lr as an input: torch's doing, with any scheduler."""
+    optimizer = torch.optim.SGD(weights(), lr=0.1)
+    handle = eta.attach(eta.linear(), optimizer, horizon=20)
+    step = torch.compile(optimizer.step, backend="eager")
+    for _ in range(3):
+        step()
+    before = graphs()
+    for _ in range(10):
+        step()
+    assert handle.step == 13 and lrs(optimizer) == [0.1 * eta.linear().bind(20)(13)] and graphs() == before
 
 
 def test_torchs_own_steps_break_the_graph_without_us() -> None:
