@@ -102,7 +102,7 @@ class restarts(Shape):
         if self.peak_factor == 1:
             return self.start
         floor = self.to if self.above_to else 0.0
-        peaks: Floats = floor + (self.start - floor) * self.peak_factor**i
+        peaks: Floats = floor + (self.start - floor) * self.peak_factor ** i.astype(np.float64)
         return peaks
 
     def words(self, u: float, n: int, clock: Clock) -> str:
