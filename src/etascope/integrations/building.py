@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..errors import ScheduleError
 from ..schedules import Schedule, constant, cosine, exponential, linear, polynomial, step_decay, warmup, wave
@@ -75,5 +76,5 @@ def fall(start: float, rate: float, every: float, staircase: bool, length: int |
 
 def in_order(times: Sequence[float], where: str) -> None:
     """Raise unless the times are from the first to the last."""
-    if any(a > b for a, b in zip(times, times[1:], strict=False)):
+    if any(a > b for a, b in pairwise(times)):
         raise ScheduleError(f"{where} are {list(times)}, not in order.", "Give them from the first to the last.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,7 @@ def _cycles(s: _Living, enter: int) -> list[Schedule | None]:
             f"Lower cycle_limit to the cycles that the run has, at most {_MOST_CYCLES}.",
         )
     phases: list[Schedule | None] = []
-    for this, following in zip(begins, begins[1:], strict=False):
+    for this, following in pairwise(begins):
         t0, t1 = max(this.step, enter), following.step
         if t1 <= t0:
             continue
@@ -232,7 +232,7 @@ def _restarts(s: _Living, to: float) -> list[Schedule | None]:
     if missed:
         at = [t for b in missed for t in (b.step, b.step + 1)]
         values = [v for b in missed for v in (s.own(b.step + _shift(s)) / decay**b.i, 1.0)]
-        shape = shape * piecewise(at, [1.0, *values], length=length)
+        shape = shape * piecewise(tuple(at), (1.0, *values), length=length)
     return [shape, None if length is None else constant(value=to)]
 
 
@@ -312,7 +312,7 @@ def _step(s: _Living, enter: int) -> list[Schedule | None]:
 def _multistep(s: _Living, enter: int) -> list[Schedule | None]:
     at = [as_number(t, "decay_t") for t in s.scheduler.decay_t]
     in_order(at, "The milestones decay_t")
-    return [multistep([max(math.ceil(t) - 1 - enter, 0) for t in at], factor=s.get("decay_rate"))]
+    return [multistep(tuple(max(math.ceil(t) - 1 - enter, 0) for t in at), factor=s.get("decay_rate"))]
 
 
 def _wsd(s: _Living, enter: int) -> list[Schedule | None]:
