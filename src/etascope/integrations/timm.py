@@ -201,11 +201,8 @@ def _cycles(s: _Living, enter: int) -> list[Schedule | None]:
         t0, t1 = max(this.step, enter), following.step
         if t1 <= t0:
             continue
-        if _late(s, this, enter):
-            phases.append(flat(1, s.own(t0 + _shift(s))))
-            t0 += 1
-        if t1 > t0:
-            phases.append(_PIECES[s.name](s, _Piece(this, t0, t1), s.get("cycle_decay") ** this.i, to))
+        phase = _PIECES[s.name](s, _Piece(this, t0, t1), s.get("cycle_decay") ** this.i, to)
+        phases.append(phase * _without(s, [this], [phase(0)], t0, t1 - t0) if _late(s, this, enter) else phase)
     if begins[-1].i and begins[-1].step >= enter and _late(s, begins[-1], enter):
         phases.append(flat(1, s.own(begins[-1].step + _shift(s))))
     return [*phases, constant(value=to)]
@@ -214,6 +211,13 @@ def _cycles(s: _Living, enter: int) -> list[Schedule | None]:
 def _shift(s: _Living) -> int:
     """By how much timm's t is ahead of the cycles' own."""
     return whole(s.scheduler.warmup_t, "warmup_t") if s.scheduler.warmup_prefix else 0
+
+
+def _without(s: _Living, missed: list[_Begin], peaks: list[float], t0: int, length: int | None) -> Schedule:
+    """A factor, from t0 on, that makes of the peaks at missed restarts what timm has there."""
+    at = [t - t0 for begin in missed for t in (begin.step, begin.step + 1)]
+    values = [v for b, peak in zip(missed, peaks, strict=True) for v in (s.own(b.step + _shift(s)) / (peak or 1), 1.0)]
+    return piecewise(tuple(at), (1.0, *values), length=length)
 
 
 def _even_restarts(s: _Living, to: float) -> list[Schedule | None]:
@@ -228,11 +232,8 @@ def _restarts(s: _Living, to: float) -> list[Schedule | None]:
     length = None if begins[-1].at > _FAR else begins[-1].step
     every = int(s.get("t_initial"))
     shape: Schedule = restarts(every, growth=s.get("cycle_mul"), peak_factor=decay, to=to, length=length)
-    missed = [b for b in begins[1:-1] if _late(s, b, 0)]
-    if missed:
-        at = [t for b in missed for t in (b.step, b.step + 1)]
-        values = [v for b in missed for v in (s.own(b.step + _shift(s)) / decay**b.i, 1.0)]
-        shape = shape * piecewise(tuple(at), (1.0, *values), length=length)
+    if missed := [b for b in begins[1:-1] if _late(s, b, 0)]:
+        shape = shape * _without(s, missed, [decay**b.i for b in missed], 0, length)
     return [shape, None if length is None else constant(value=to)]
 
 
