@@ -38,8 +38,8 @@ class Handle:
     # Slots are found faster, and every update pays for it.
     __slots__ = (
         "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_groups", "_here", "_hooks",
-        "_optimizer", "_peaks", "_plain", "_scale", "_scaled", "_setup", "_size", "_states", "_step", "_tensors",
-        "_uncompiled", "_watcher", "_writers",
+        "_optimizer", "_peaks", "_scale", "_scaled", "_setup", "_size", "_states", "_step", "_tensors",
+        "_uncompiled", "_until", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(
@@ -246,23 +246,30 @@ class Handle:
         self._step = step = self._step + 1
         if optimizer.param_groups is not self._groups:
             self._regroup(optimizer)
-        if not (i := step & MASK) or not self._plain:
-            self._write()
+        if step >= self._until:
+            self._put(step)
             return
+        i = step & MASK
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
 
-    def _write(self) -> None:
-        """Write the values of the present step."""
-        self._sync()
-        self._blocks.fill(self._step)
-        i = self._step & MASK
+    def _put(self, step: int) -> None:
+        """Write the values of the step, whatever they are written into, and compute them where need be."""
+        self._blocks.fill(step)
+        i = step & MASK
         for ask, values in self._blocks.asked:
-            values[i] = ask(self._step)
+            values[i] = ask(step)
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
         for write, values, base in self._writers:
             write(base * values[i])
+        # Up to there, the steps to come have plain numbers for plain entries.
+        self._until = 0 if self._writers or self._blocks.asked else (step | MASK) + 1
+
+    def _write(self) -> None:
+        """Write the values of the present step."""
+        self._sync()
+        self._put(self._step)
 
     def _take(self, running: Running) -> None:
         """Go on from there; what may fail comes first."""
@@ -292,7 +299,6 @@ class Handle:
                     self._writers.append((write, values, base))
                 else:
                     self._entries.append((group, key, values, base))
-        self._plain = not self._writers and not self._blocks.asked
 
     def _base(self, i: int, key: str) -> float:
         peak = 1.0 if self._current.of(i)[key].absolute else self._peaks[i][key]
