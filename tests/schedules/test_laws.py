@@ -77,8 +77,8 @@ STRATEGIES: dict[str, st.SearchStrategy[Schedule]] = {
         st.builds(restarts, times, st.floats(1, 3), values, values, values, st.none(), lengths),
         st.builds(restarts, st.none(), st.floats(1, 3), values, values, values, st.integers(1, 5), lengths),
     ),
-    "triangular": st.builds(triangular, times, values, values, st.floats(0, 1), lengths),
-    "exp_range": st.builds(exp_range, times, st.floats(0.9, 1), values, st.floats(0, 1), lengths),
+    "triangular": st.builds(triangular, times, st.floats(0, 1), values, st.floats(0, 1), lengths),
+    "exp_range": st.builds(exp_range, times, st.floats(0.9, 1), st.floats(0, 1), st.floats(0, 1), lengths),
     "one_cycle": st.builds(
         one_cycle,
         st.integers(2, 10),
