@@ -18,11 +18,15 @@ from etascope.schedules import (
     batch_sizes,
     constant,
     cosine,
+    exp_range,
     hold,
     linear,
     noise,
+    one_cycle,
     restarts,
     step_decay,
+    tri_stage,
+    triangular,
     warmup,
     wave,
 )
@@ -109,6 +113,25 @@ class TestLint:
         assert codes(restarts(400).bind(1000)) == ["rebound"]
         assert codes(restarts(500).bind(1000)) == []
 
+    def test_idle(self) -> None:
+        assert codes((warmup(500) >> cosine(1000)).bind(20_000)) == ["idle"]
+        assert codes((warmup(500) >> cosine(1000, to=0.1)).bind(20_000)) == ["idle"]
+        assert codes((warmup(500) >> cosine(1000, to=0.1) >> hold()).bind(20_000)) == []
+        assert codes(cosine(0).bind(1000))[0] == codes((0 * cosine()).bind(10))[0] == "idle"
+
+    def test_sign(self) -> None:
+        assert codes(linear(to=-1).bind(1000)) == ["sign"]
+        assert "sign" in codes(constant(value=-1).bind(10)) and "rebound" not in codes(constant(value=-1).bind(10))
+
+    def test_what_extend_and_recipes_do_on_purpose(self) -> None:
+        b = (warmup("5%") >> cosine(to=0.1)).bind(100)
+        assert codes(b.extend(50, 200, rewarm=50)) == []
+        assert codes(tri_stage().bind(1000)) == []
+        for horizon in range(190, 1200, 13):
+            for s in (triangular("4ep"), exp_range("4ep"), constant() * noise(0.3)):
+                assert codes(s.bind(horizon, 50)) == []
+        assert codes((warmup(5) >> linear(90) >> hold()).bind(95)) == []
+
     def test_zero_start(self) -> None:
         assert codes((warmup("5%", start=0) >> cosine()).bind(1000)) == ["zero-start"]
 
@@ -121,7 +144,7 @@ class TestLint:
 
     def test_empty_phase(self) -> None:
         assert codes((warmup("1%") >> cosine()).bind(20)) == ["empty-phase"]
-        assert codes((warmup(20) >> cosine()).bind(1000).rescale(10)) == ["jump", "empty-phase"]
+        assert codes((warmup(20) >> cosine()).bind(1000).rescale(10)) == ["empty-phase"]
         assert codes((warmup(0) >> cosine()).bind(20)) == []
 
     def test_warmup(self) -> None:
@@ -173,8 +196,14 @@ class TestExtend:
 
     def test_a_rescaled_one(self) -> None:
         b = (warmup(20) >> linear()).bind(100).rescale(50)
-        e = b.extend(30, 100, "schedule")
-        assert np.array_equal(e(np.arange(30, 100)), b.rescale(100)(np.arange(30, 100)))
+        t = np.arange(30, 100)
+        truth = b.schedule.bind(200).rescale(100)(t)  # its warmup has 10 steps, as it has here
+        assert np.array_equal(b.extend(30, 100, "schedule")(t), truth)
+        assert np.array_equal(b.extend(10, 50).extend(30, 100, "schedule")(t), truth)
+
+    def test_what_was_left_is_stretched_whatever_the_phases_would_take_anew(self) -> None:
+        e = (warmup(50) >> linear(50)).bind(100).extend(70, 80)
+        np.testing.assert_allclose(e([70, 75, 80]), [0.6, 0.3, 0], atol=1e-15)
 
     def test_a_shorter_run(self) -> None:
         np.testing.assert_allclose(linear().bind(100).extend(50, 75)([50, 75]), [0.5, 0])
@@ -184,7 +213,8 @@ class TestExtend:
         [
             ((50, 50), "at step 50", "beyond"),
             ((100, 200), "is over", "schedule"),
-            ((100, 200, "value"), "with a 0", "rewarm"),
+            ((100, 200, "value"), "no factor", "rewarm"),
+            ((5, 2000, ["value"]), "keep is", "fraction"),
             ((50, 200, "speed"), "keep is", "fraction"),
             ((50, 60, "fraction", 20), "longer than the 10 steps", "fewer"),
             ((-1, 60), "at is -1", "at least 0"),
@@ -195,6 +225,76 @@ class TestExtend:
         with pytest.raises(ScheduleError, match=cause) as error:
             linear().bind(100).extend(*args)
         assert move in error.value.next_move
+
+    def test_a_value_is_not_kept_by_raising_all_that_follows(self) -> None:
+        with pytest.raises(ScheduleError, match=r"raised, to 19\.6 of the peak"):
+            (warmup("5%") >> cosine()).bind(1000).extend(50, 20_000, "value")
+        with pytest.raises(ScheduleError, match="no factor"):
+            linear(to=-1).bind(100).extend(75, 200, "value")
+
+
+class TestBind:
+    """Everything that can be wrong shows at bind, not at a step."""
+
+    @pytest.mark.parametrize(
+        ("text", "horizon", "cause"),
+        [
+            ("constant(60%) >> constant(41%) >> linear()", 100, "takes 101 steps"),
+            ("warmup(101) >> cosine()", 100, "takes 101 steps"),
+            ("constant(100%) >> constant(100%) >> linear()", 1, "takes 2 steps"),
+            ("constant() * (constant(3) >> constant(3))", 5, "takes 6 steps"),
+            ("warmup(10) >> step_decay(2ep)", 100, "how long an epoch is"),
+            ("restarts(2ep)", 100, "how long an epoch is"),
+            ("warmup(80%) >> one_cycle()", 100, "at most '20%' here"),
+            ("one_cycle(500)", 100, "at step 500 of a phase of 100"),
+            ("piecewise([50%, 10], [1, 2, 3])", 100, "not in order"),
+            ("restarts(cycles=5000, growth=2)", 100, "beyond all numbers"),
+            ("exponential(factor=2)", 5000, "to inf in 5,000 steps"),
+            ("inverse_time(to=1e-320)", 10, "no lr"),
+        ],
+    )
+    def test_shows_at_bind(self, text: str, horizon: int, cause: str) -> None:
+        with pytest.raises(ScheduleError) as error:
+            Schedule.parse(text).bind(horizon)
+        assert cause in str(error.value)
+
+    def test_rounded_phases_hold_the_peak_that_they_should(self) -> None:
+        for horizon in range(1, 400):
+            (warmup("10%") >> one_cycle("90%")).bind(horizon).multipliers()
+            (constant("50%") >> one_cycle("25%", three_phase=True)).bind(horizon).multipliers()
+
+    def test_values_of_the_wrong_kind(self) -> None:
+        for make in (
+            lambda: linear(to=10**400),
+            lambda: linear(to=np.array([0.5, 1])),
+            lambda: linear(to=np.complex128(1 + 1j)),  # type: ignore[arg-type]
+            lambda: linear("٥%"),
+            lambda: 1e308 * (1e308 * constant()),
+            lambda: linear().bind(10**400),
+            lambda: linear().bind(10)([[1], [3, 4]]),  # type: ignore[list-item]
+            lambda: linear().bind(10).explain([1, 2]),  # type: ignore[arg-type]
+            lambda: linear().bind(10).explain(3, lr=float("nan")),
+            lambda: linear().bind(10).plot(lr="x"),  # type: ignore[arg-type]
+            lambda: batch_sizes(linear(), 32),  # type: ignore[arg-type]
+            lambda: Bound(cosine().bind(50), 100, None, 100),
+            lambda: Schedule.from_json({"schema": 1, "kind": "linear", 5: 1, "x": 2}),  # type: ignore[dict-item]
+            lambda: Schedule.from_json({"schema": True, "kind": "linear"}),
+            lambda: as_schedule(lambda t: np.array([0.5, 1])).bind(10)(3),  # type: ignore[arg-type, return-value]
+        ):
+            with pytest.raises(ScheduleError):
+                make()
+
+    def test_nested_too_deeply(self) -> None:
+        data: dict[str, Any] = {"kind": "linear"}
+        for _ in range(3000):
+            data = {"kind": "times", "scale": 1.0, "parts": [data]}
+        with pytest.raises(ScheduleError, match="within schedules"):
+            Schedule.from_json({"schema": 1} | data)
+
+    def test_bound_to_something_else_says_to_what(self) -> None:
+        with pytest.raises(ScheduleError) as error:
+            cosine().bind(100).bind(100, 5)
+        assert "bind(100, steps_per_epoch=5)" in error.value.next_move
 
 
 class TestPlot:

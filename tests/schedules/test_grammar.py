@@ -62,6 +62,7 @@ def test_written_and_meant(text: str, meant: Schedule) -> None:
         ("cosine(", 8, "an end", "number"),
         ("cosine(to=0.1", 14, "the end", "Write ','"),
         ("cosine() >>", 12, "an end", "Write a schedule"),
+        ("9" * 5000 + "*linear()", 1, "too many digits", "1e30"),
         ("", 1, "an end", "Write a schedule"),
         ("cosine() cosine()", 10, "should end or go on", ">>"),
         ("cosine", 1, "without its brackets", r"cosine\(...\)"),
@@ -86,7 +87,7 @@ def test_written_and_meant(text: str, meant: Schedule) -> None:
         ("as_schedule(f)", 1, "function", "Python"),
         ("__import__('os').system('true')", 1, "no schedule", "Known"),
         ("cosine().__class__", 10, "no method", "Known"),
-        ("(" * 60 + "cosine()" + ")" * 60, 51, "brackets", "fewer"),
+        ("(" * 60 + "cosine()" + ")" * 60, 17, "brackets", "fewer"),
         ('warmup("5%) >> cosine()', 8, '"5%', "Lengths"),
     ],
 )
@@ -105,6 +106,12 @@ def test_the_column_of_a_text_of_several_lines_is_in_its_line() -> None:
         parse("warmup(5%)\n  >> cosin()")
     assert error.value.cause.startswith("Line 2, column 6")
     assert error.value.cause.endswith("has 'cosin', which is no schedule.\n      >> cosin()\n         ^")
+
+
+def test_an_error_at_the_end_of_a_block_of_lines() -> None:
+    for text in ("warmup(5) >>\n", "warmup(5\n", "\n", "warmup(5)\n>> cosine(5) >>\n", "linear(1)\u2028>>bad()"):
+        with pytest.raises(ScheduleError):
+            parse(text)
 
 
 def test_only_text_is_parsed() -> None:

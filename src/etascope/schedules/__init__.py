@@ -13,11 +13,11 @@ array([0.167, 0.333, 0.5  ])
 True
 """
 
+from . import extend  # noqa: F401  # enters its kind, for from_json
 from .base import Bound, Schedule, Shape, Then, Times
 from .batch import batch_sizes
 from .cycles import exp_range, one_cycle, restarts, triangular, wave
 from .drops import multistep, piecewise, step_decay
-from .extend import Extended
 from .foreign import Foreign, as_schedule
 from .jitter import noise
 from .linting import Remark
@@ -76,7 +76,6 @@ __all__ = [
     # what goes with the lr
     "batch_sizes",
     # what they give, and for those who write their own
-    "Extended",
     "Foreign",
     "Remark",
     "Shape",

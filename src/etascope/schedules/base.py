@@ -74,6 +74,10 @@ class Schedule(ABC):
     def steps(self, clock: Clock) -> Fraction | None:
         """Its exact length; None if open."""
 
+    def least(self, clock: Clock) -> Fraction:
+        """The exact length that it needs: that of what is not open in it."""
+        return self.steps(clock) or Fraction(0)
+
     @abstractmethod
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         """Its curve over n steps, clamped past them; `before` is what a `hold` goes on with."""
@@ -88,7 +92,10 @@ class Schedule(ABC):
         Raises:
             ScheduleError: the schedule is relative and not bound; a step is below 0 or not whole.
         """
-        t = np.asarray(step)
+        try:
+            t = np.asarray(step)
+        except ValueError:
+            t = np.asarray("ragged")
         if t.size and (t.dtype.kind not in "iu" or t.min() < 0):
             raise ScheduleError(f"{step!r} is no step.", "Steps are whole numbers, from 0 on.")
         curve = self._run().curve
@@ -191,7 +198,7 @@ class Schedule(ABC):
         linear(to=0.1)
         """
         schema = data.get("schema") if isinstance(data, Mapping) else None
-        if schema != SCHEMA:
+        if schema != SCHEMA or isinstance(schema, bool):
             raise ScheduleError(
                 f"This is no schedule of schema {SCHEMA} (found {schema!r}).",
                 "Give what Schedule.to_json() returned; a newer schema needs a newer etascope.",
@@ -225,13 +232,13 @@ class Shape(Schedule):
             if kind in CHECKS and ((value := getattr(self, f.name)) is not None or kind == f.type):
                 object.__setattr__(self, f.name, CHECKS[kind](value, f"{self.kind}({f.name}=...)"))
 
-    @abstractmethod
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         """The multiplier at 0 ≤ u ≤ n in a phase of n steps; at u = n, also for n = 0, what it arrives at."""
+        raise NotImplementedError  # a shape that depends on its neighbour has a `lay_out` of its own
 
-    @abstractmethod
     def words(self, u: float, n: int, clock: Clock) -> str:
         """The formula with its numbers at u, for `explain`."""
+        raise NotImplementedError
 
     @property
     def is_open(self) -> bool:
@@ -252,6 +259,13 @@ class Shape(Schedule):
         return None if self.length is None else clock.steps(self.length)
 
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
+        with np.errstate(all="ignore"):
+            ends = self.formula(np.array([0.0, n]), n, clock)  # what is missing shows now, not at a step
+        if not np.isfinite(ends).all():
+            raise ScheduleError(
+                f"{self!r} goes from {ends[0]:.3g} to {ends[1]:.3g} in {n:,} steps, which is no lr.",
+                "Give it fewer steps, or values that stay within a float's range.",
+            )
         return Phase(self, n, lambda u: self.formula(u, n, clock), lambda u: self.words(u, n, clock))
 
     def __repr__(self) -> str:
@@ -297,6 +311,9 @@ class Then(_Compound):
         lengths = [part.steps(clock) for part in self.parts]
         return None if None in lengths else sum((n for n in lengths if n is not None), Fraction(0))
 
+    def least(self, clock: Clock) -> Fraction:
+        return sum((part.least(clock) for part in self.parts), Fraction(0))
+
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         return in_sequence(self.parts, clock, n, before)
 
@@ -316,12 +333,15 @@ class Times(_Compound):
         inner = [part for part in self.parts if isinstance(part, Times)]
         scale = math.prod((part.scale for part in inner), start=as_number(self.scale, "the factor"))
         nested = (part.parts if isinstance(part, Times) else (part,) for part in self.parts)
-        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "scale", as_number(scale, "the product of the factors"))
         object.__setattr__(self, "parts", sum(nested, ()))
 
     def steps(self, clock: Clock) -> Fraction | None:
         lengths = [part.steps(clock) for part in self.parts]
         return None if None in lengths else max(n for n in lengths if n is not None)
+
+    def least(self, clock: Clock) -> Fraction:
+        return max(part.least(clock) for part in self.parts)
 
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
         return AtOnce(n, self.scale, tuple(in_sequence((part,), clock, n, before) for part in self.parts))
@@ -358,12 +378,23 @@ class Bound(Schedule):
             object.__setattr__(self, name, as_count(getattr(self, name), name, least=1))
         if self.steps_per_epoch is not None:
             object.__setattr__(self, "steps_per_epoch", as_epoch(self.steps_per_epoch))
+        needed = self.schedule.least(Clock(self.full, self.steps_per_epoch))
+        rounded = isinstance(self.steps_per_epoch, float)  # then epochs may end between two steps, the last one too
+        if needed > self.full + rounded:
+            raise ScheduleError(
+                f"{self.schedule!r} takes {float(needed):g} steps, and the horizon gives it {self.full}.",
+                f"Shorten a phase, write its length as a part ('10%'), or bind to {math.ceil(needed)} steps.",
+            )
+        if self.schedule.kind in ("bound", "extended") and needed != self.full:
+            raise ScheduleError(
+                f"{self.schedule!r} is already bound, to {needed} steps.",
+                f"Keep its shape with .rescale({self.full}).",
+            )
         _ = self._layout
 
     @cached_property
     def _layout(self) -> Laid:
-        rounded = isinstance(self.steps_per_epoch, float)  # then epochs may end between two steps, the last one too
-        return in_sequence((self.schedule,), Clock(self.full, self.steps_per_epoch), self.full, slack=int(rounded))
+        return in_sequence((self.schedule,), Clock(self.full, self.steps_per_epoch), self.full)
 
     def __reduce__(self) -> tuple[type[Bound], tuple[Schedule, int, float | None, int]]:
         """Pickle what was written; the layout is built again."""
@@ -387,11 +418,13 @@ class Bound(Schedule):
         Raises:
             ScheduleError: it is bound to something else.
         """
-        if (horizon, steps_per_epoch or self.steps_per_epoch) == (self.horizon, self.steps_per_epoch):
+        if horizon == self.horizon and steps_per_epoch in (None, self.steps_per_epoch):
             return self
+        epochs = "" if self.steps_per_epoch is None else f" of {self.steps_per_epoch} an epoch"
+        anew = f"{horizon}" if steps_per_epoch is None else f"{horizon}, steps_per_epoch={steps_per_epoch}"
         raise ScheduleError(
-            f"The schedule is already bound, to {self.horizon} steps.",
-            f"Keep its shape with .rescale({horizon}), or lay it out anew with .schedule.bind({horizon}).",
+            f"The schedule is already bound, to {self.horizon} steps{epochs}.",
+            f"Keep its shape with .rescale({horizon}), or lay it out anew with .schedule.bind({anew}).",
         )
 
     def rescale(self, horizon: int) -> Bound:
@@ -419,10 +452,12 @@ class Bound(Schedule):
             keep="value"      m(a) · M(t) / M(a): the longer run's, scaled to go on from the present value
             keep="schedule"   M(t): as if the run had been so from the beginning; may jump
 
-        and for the first `rewarm` steps times (t − a + 1) / (rewarm + 1), a warmup from near 0.
+        and for the first `rewarm` steps times (t − a + 1) / (rewarm + 1), a warmup from near 0. Where this one was
+        rescaled, M is rescaled by as much.
 
         Raises:
-            ScheduleError: the horizon is not beyond `at`; nothing is left to stretch, or a 0 to keep.
+            ScheduleError: the horizon is not beyond `at`; nothing is left to stretch; the present value cannot be kept,
+                since one of the two is 0, or the rest would rise above both peaks (as in a warmup that got longer).
 
         >>> from etascope.schedules import linear
         >>> linear().bind(100).extend(at=50, horizon=150)([49, 50, 100, 149])
@@ -444,7 +479,10 @@ class Bound(Schedule):
         'Step 24 of 100 has 0.8 of the peak lr: phase 2 of 2, linear(), 19 of 95 steps in: 1 · (1 − p) + 0 · p with
         p = 19/95.'
         """
-        value, where = self(step), self.laid.say(float(step))
+        value = self(step)
+        if not isinstance(value, float):
+            raise ScheduleError(f"{step!r} is no step.", "Ask for one step at a time.")
+        lr, where = None if lr is None else as_number(lr, "lr"), self.laid.say(float(step))
         if step >= self.horizon:
             where = f"past the end, where the last value stays; {where}"
         times = f"{value:.6g} of the peak lr" if lr is None else f"the lr {value * lr:.6g} ({value:.6g} · {lr:.6g})"
@@ -476,6 +514,7 @@ class Bound(Schedule):
         Args:
             lr: the peak lr; default None: multiples of the peak.
         """
+        lr = None if lr is None else as_number(lr, "lr")
         if _plot_hook is None:
             importlib.import_module("..reports", __package__)  # which registers itself
         assert _plot_hook is not None

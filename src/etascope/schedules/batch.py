@@ -36,6 +36,8 @@ def batch_sizes(bound: Bound, base: int, most: int | None = None, multiple_of: i
     >>> batch_sizes(step_decay(2, factor=0.5).bind(6), base=32)
     array([ 32,  32,  64,  64, 128, 128])
     """
+    if not isinstance(bound, Bound):
+        raise ScheduleError(f"{bound!r} is not bound to a horizon.", "Bind it first: .bind(horizon=2000).")
     base, step = as_count(base, "base", least=1), as_count(multiple_of, "multiple_of", least=1)
     most = 64 * base if most is None else as_count(most, "most", least=1)
     if base % step or most % step or most < base:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,18 +80,20 @@ class restarts(Shape):
             last = max(int(np.ceil(n / first - NUDGE)) - 1, 0) if n else 0
             i = np.clip(np.floor(u / first + NUDGE), 0, last)
             return i.astype(np.int64), np.clip((u - i * first) / first, 0, 1)
-        begins, size = [0.0], first
-        while begins[-1] + size < n - NUDGE:
-            begins.append(begins[-1] + size)
-            size *= self.growth
+        begins = _begins(n, first, self.growth)
         i = np.clip(np.searchsorted(begins, u + NUDGE, side="right") - 1, 0, None)
-        return i, np.clip((u - np.array(begins)[i]) / (first * self.growth**i), 0, 1)
+        return i, np.clip((u - begins[i]) / (first * self.growth**i), 0, 1)
 
     def _first(self, n: int, clock: Clock) -> float:
         if self.period is not None:
             return float(clock.steps(self.period))
         assert self.cycles is not None
-        parts = self.cycles if self.growth == 1 else (self.growth**self.cycles - 1) / (self.growth - 1)
+        try:
+            parts = self.cycles if self.growth == 1 else (self.growth**self.cycles - 1) / (self.growth - 1)
+        except OverflowError:
+            raise ScheduleError(
+                f"The cycles of {self!r} grow beyond all numbers.", "Give fewer, or less growth."
+            ) from None
         return max(n, 1) / parts
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
@@ -112,6 +115,16 @@ class restarts(Shape):
         i, q = self._cycle(np.array([u]), n, clock)
         peak = float(np.broadcast_to(self._peak(i), 1)[0])
         return f"cycle {i[0] + 1}, {peak:.6g} · c + {self.to:g} · (1 − c) with c = (1 + cos(π · {q[0]:.6g})) / 2"
+
+
+@lru_cache
+def _begins(n: int, first: float, growth: float) -> Floats:
+    """When the cycles begin that begin before n."""
+    begins, size = [0.0], first
+    while begins[-1] + size < n - NUDGE:
+        begins.append(begins[-1] + size)
+        size *= growth
+    return np.array(begins)
 
 
 class _Triangle(Shape):
@@ -268,12 +281,14 @@ class one_cycle(Shape):
         """When which multiplier is met, from u = 0 on."""
         peak = float(clock.steps(self.peak_at))
         legs = 2 if self.three_phase else 1
-        if legs * peak > n:
+        if legs * peak - n >= 1:
             raise ScheduleError(
                 f"The peak of {self!r} is at step {peak:g}{', and its way down as long,' if legs == 2 else ''} "
                 f"of a phase of {n} steps.",
-                f"Give peak_at as a part of the horizon, at most '{100 // legs}%', or fewer steps.",
+                f"Give peak_at={n // legs} or less; parts are of the whole horizon: at most "
+                f"'{100 * n // legs // clock.horizon}%' here.",
             )
+        peak = min(peak, n / legs)  # the phase's length was rounded
         early = 1 if self.at_last else 0
         times, values = [0.0, peak - early], [self.start, 1.0]
         if self.three_phase:

@@ -164,7 +164,10 @@ class piecewise(Shape):
         return out
 
     def words(self, u: float, n: int, clock: Clock) -> str:
-        i = int(np.searchsorted([float(clock.steps(at)) for at in self.at], u + NUDGE, side="right"))
+        times = [0.0, *(float(clock.steps(at)) for at in self.at)]
+        i = int(np.searchsorted(times[1:], u + NUDGE, side="right"))
         if self.by == "constant" or i == len(self.at):
-            return f"value {i + 1} of {len(self.values)}"
-        return f"by a {self.by} from {self.values[i]:g} to {self.values[i + 1]:g} at {self.at[i]}"
+            return f"value {i + 1} of {len(self.values)}, {self.values[i]:g}"
+        p = f"({u:.10g} − {times[i]:g}) / {times[i + 1] - times[i]:g}"
+        w = p if self.by == "linear" else f"(1 − cos(π · {p})) / 2"
+        return f"{self.values[i]:g} · (1 − w) + {self.values[i + 1]:g} · w with w = {w}"

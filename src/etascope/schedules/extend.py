@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -15,11 +16,7 @@ from .units import Clock, as_count
 
 __all__ = ["KEEPS", "Extended"]
 
-KEEPS = {
-    "fraction": "what was left of the run, stretched over the new rest",
-    "value": "the longer run's schedule from there on, scaled to go on from the present value",
-    "schedule": "the longer run's schedule, as if it had been so from the beginning",
-}
+KEEPS = ("fraction", "value", "schedule")
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +48,7 @@ class Extended(Schedule):
         object.__setattr__(self, "at", as_count(self.at, "at", least=0))
         object.__setattr__(self, "horizon", as_count(self.horizon, "horizon", least=1))
         object.__setattr__(self, "rewarm", as_count(self.rewarm, "rewarm", least=0))
-        if self.keep not in KEEPS:
+        if not isinstance(self.keep, str) or self.keep not in KEEPS:
             raise ScheduleError(f"keep is {self.keep!r}.", f"Give one of {', '.join(map(repr, KEEPS))}.")
         if self.horizon <= self.at:
             raise ScheduleError(
@@ -63,40 +60,52 @@ class Extended(Schedule):
                 f"rewarm={self.rewarm} is longer than the {self.horizon - self.at} steps that are left.",
                 "Give fewer steps, or a longer horizon.",
             )
-        _ = self._relaid
-        if self.keep == "fraction" and self.at >= self.before.horizon:
+        if self.keep == "fraction":
+            if self.at >= self.before.horizon:
+                raise ScheduleError(
+                    f"The run is over (step {self.at} of {self.before.horizon}): nothing of it is left to stretch.",
+                    f'Write keep="schedule", rewarm={max((self.horizon - self.at) // 20, 1)} to climb again.',
+                )
+        elif self.keep == "value":
+            self._check_value()
+        else:
+            _ = self._relaid
+
+    def _check_value(self) -> None:
+        """Refuse where the present value is not one that the longer run could go on from."""
+        old, new = self.before, self._relaid
+        now, then = old(self.at), new(self.at)
+        if not now * then > 0:
             raise ScheduleError(
-                f"The run is over (step {self.at} of {self.before.horizon}): nothing of it is left to stretch.",
-                f'Write keep="schedule", rewarm={max((self.horizon - self.at) // 20, 1)} to climb again.',
-            )
-        if self.keep == "value" and not (self.before(self.at) and self._relaid(self.at)):
-            raise ScheduleError(
-                f"At step {self.at} the multiplier is {self.before(self.at):g}, and over {self.horizon} steps it would "
-                f"be {self._relaid(self.at):g}: with a 0 there is no way from the one to the other.",
+                f"At step {self.at} the multiplier is {now:g}, and over {self.horizon} steps it would be {then:g}: "
+                "there is no factor from the one to the other.",
                 'Write keep="fraction", or keep="schedule" with rewarm=... to climb again.',
             )
+        peak = max(_largest(old, 0), _largest(new, 0))
+        if (high := now / then * _largest(new, self.at)) > peak * (1 + 1e-9):
+            raise ScheduleError(
+                f"At step {self.at} the longer run would still be at {then:.3g}, so to keep the present {now:.3g} all "
+                f"that follows would be raised, to {high:.3g} of the peak lr.",
+                'Write keep="fraction", or keep="schedule".',
+            )
 
-    @property
-    def root(self) -> Schedule:
-        """The schedule as it was before any extension."""
-        inner = self.before.schedule
-        return inner.root if isinstance(inner, Extended) else inner
-
-    @property
+    @cached_property
     def _relaid(self) -> Bound:
-        """The schedule on the new horizon."""
-        before = self.before
-        while isinstance(before.schedule, Extended):
-            before = before.schedule.before
-        if before.full != before.horizon:  # a rescaled run is laid out on its full horizon, and stays so
-            return Bound(before.schedule, self.horizon, before.steps_per_epoch, before.full)
-        return Bound(before.schedule, self.horizon, before.steps_per_epoch, self.horizon)
+        """The schedule on the new horizon, rescaled as much as the old one was."""
+        inner, stretch = self.before, Fraction(1)
+        while True:
+            stretch *= Fraction(inner.full, inner.horizon)
+            if not isinstance(inner.schedule, Extended):
+                break
+            inner = inner.schedule.before
+        full = max(round(self.horizon * stretch), 1)
+        return Bound(inner.schedule, self.horizon, inner.steps_per_epoch, full)
 
     def steps(self, clock: Clock) -> Fraction:
         return Fraction(self.horizon)
 
     def lay_out(self, clock: Clock, n: int, before: Neighbour | None) -> Laid:
-        return _Continued(n, self, self._relaid)
+        return _Continued(n, self)
 
     def __repr__(self) -> str:
         keep = "" if self.keep == "fraction" else f", keep={self.keep!r}"
@@ -108,7 +117,6 @@ class Extended(Schedule):
 class _Continued(Laid):
     n: int
     how: Extended
-    relaid: Bound
 
     def __call__(self, u: Floats) -> Floats:
         u = np.minimum(u, self.n)
@@ -122,9 +130,9 @@ class _Continued(Laid):
         if how.keep == "fraction":
             values = how.before.curve(self._time(u))
         elif how.keep == "value":
-            values = how.before(at) * (self.relaid.curve(u) / self.relaid(at))
+            values = how.before(at) * (self.how._relaid.curve(u) / self.how._relaid(at))
         else:
-            values = self.relaid.curve(u)
+            values = self.how._relaid.curve(u)
         return values * np.minimum((u - at + 1) / (how.rewarm + 1), 1) if how.rewarm else values
 
     def _time(self, u: Floats) -> Floats:
@@ -140,15 +148,15 @@ class _Continued(Laid):
         if how.keep == "fraction":
             then = how.before.laid.say(float(self._time(np.array(u))))
         else:
-            scale = f"{how.before(how.at) / self.relaid(how.at):.6g} times " if how.keep == "value" else ""
-            then = scale + self.relaid.laid.say(u)
+            scale = f"{how.before(how.at) / self.how._relaid(how.at):.6g} times " if how.keep == "value" else ""
+            then = scale + self.how._relaid.laid.say(u)
         return f"extended at step {how.at:,} to {how.horizon:,} (kept the {how.keep}){climb}, {then}"
 
     def spans(self) -> Iterator[Span]:
         for span in self.how.before.laid.spans():
             if span.start < self.how.at:
                 yield Span(span.schedule, span.start, min(span.n, self.how.at - span.start))
-        for span in (self.how.before if self.how.keep == "fraction" else self.relaid).laid.spans():
+        for span in (self.how.before if self.how.keep == "fraction" else self.how._relaid).laid.spans():
             start, end = span.start, span.start + span.n
             if self.how.keep == "fraction":
                 start, end = self._new_time(start), self._new_time(end)
@@ -158,3 +166,9 @@ class _Continued(Laid):
     def _new_time(self, t: float) -> float:
         how = self.how
         return how.at + (t - how.at) * (how.horizon - how.at) / (how.before.horizon - how.at)
+
+
+def _largest(bound: Bound, start: int) -> float:
+    """The largest size of a multiplier from `start` on, at about a thousand steps."""
+    steps = np.unique(np.linspace(start, bound.horizon, 1025).astype(np.int64))
+    return float(np.abs(bound(steps)).max())

@@ -33,11 +33,11 @@ _TOKEN = re.compile(
       | (?P<mark>>>|[()\[\],=*/.-])
       | (?P<end>$)
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "none": None}
 _METHODS = ("bind", "rescale", "extend")
-_DEEPEST = 50
+_DEEPEST = 16  # a leading hold lays out what follows it, so that the work doubles with each
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,8 @@ class _Parser:
         if token.kind != "number":
             self._fail(f"{token.text!r} where a number should be", "Write a number such as 0.1 or 1/25.")
         self.i += 1
+        if len(token.text) > 30:
+            self._fail("a number of too many digits", "Write it as 1e30.", token)
         return int(token.text) if token.text.isdigit() else float(token.text)
 
     # ------------------------------------------------------------------------------ tokens and errors
@@ -265,7 +267,7 @@ class _Parser:
 
     def _shown(self, token: _Token) -> str:
         row, column = self._place(token)
-        return f"    {self.text.splitlines()[row] if self.text else ''}\n    {' ' * column}^"
+        return f"    {self.text.split(chr(10))[row]}\n    {' ' * column}^"
 
     def _place(self, token: _Token) -> tuple[int, int]:
         before = self.text[: token.at].split("\n")

@@ -60,7 +60,8 @@ class noise(Shape):
         return 1 + self.amount * (2 * _uniform(at.astype(np.uint64), self.seed) - 1)
 
     def words(self, u: float, n: int, clock: Clock) -> str:
-        return f"1 ± at most {self.amount:g}, by the hash of seed {self.seed} and the step"
+        z = (float(self.formula(np.array([u]), n, clock)[0]) - 1) / self.amount if self.amount else 0.0
+        return f"1 + {self.amount:g} · {z:.6g}, by the hash of seed {self.seed} and the step"
 
 
 def _uniform(counter: NDArray[np.uint64], seed: int) -> Floats:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScheduleError
 from .units import Clock
 
 if TYPE_CHECKING:
@@ -185,9 +184,7 @@ class Stretched(Laid):
             yield Span(span.schedule, span.start * self.horizon / self.full, span.n * self.horizon / self.full)
 
 
-def in_sequence(
-    parts: Sequence[Schedule], clock: Clock, n: int, before: Neighbour | None = None, *, slack: int = 1
-) -> Laid:
+def in_sequence(parts: Sequence[Schedule], clock: Clock, n: int, before: Neighbour | None = None) -> Laid:
     """The curve of `parts` one after the other in `n` steps.
 
     Args:
@@ -195,26 +192,21 @@ def in_sequence(
         clock: what relative lengths are measured by.
         n: steps to fill; phases that are shorter together clamp.
         before: the value arrived at before the first phase, if there was one.
-        slack: by how much the phases may be longer than n: 1 where n was rounded from what they take.
-
-    Raises:
-        ScheduleError: the phases are longer than n.
     """
     lengths = [part.steps(clock) for part in parts]
     rest = n - sum((length for length in lengths if length is not None), Fraction(0))
-    if rest < -slack:
-        raise ScheduleError(
-            f"{' >> '.join(map(repr, parts))} takes {float(n - rest):g} steps, and the horizon gives it {n}.",
-            f"Shorten a phase, write its length as a part ('10%'), or bind to {math.ceil(n - rest)} steps.",
-        )
     # Sums are rounded, not lengths: '50%' >> '50%' of 5 steps is 3 + 2, and an int keeps its length.
     ends = accumulate((max(rest, Fraction()) if length is None else length for length in lengths), initial=Fraction())
     edges = [min(math.floor(end + Fraction(1, 2)), n) for end in ends]
     sizes = [b - a for a, b in pairwise(edges)]
 
+    firsts: dict[int, float] = {}
+
     def first(i: int) -> float:
-        following = None if i + 1 == len(parts) else lambda: first(i + 1)
-        return parts[i].lay_out(clock, sizes[i], following).at(0)
+        if i not in firsts:
+            following = None if i + 1 == len(parts) else lambda: first(i + 1)
+            firsts[i] = parts[i].lay_out(clock, sizes[i], following).at(0)
+        return firsts[i]
 
     laid: list[Laid] = []
     for i, part in enumerate(parts):

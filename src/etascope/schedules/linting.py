@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["Remark", "lint"]
 
 
+# Shapes that rise again because that is what they are for; a wave does so only past what was meant.
+_RISING = ("warmup", "triangular", "exp_range", "noise", "foreign")
+
+
 @dataclass(frozen=True)
 class Remark:
     """One thing that is probably not meant.
 
     Attributes:
-        code: which rule: horizon, rebound, zero-start, jump, empty-phase, warmup, edge.
+        code: which rule: horizon, idle, sign, rebound, zero-start, jump, empty-phase, warmup, edge.
         step: where; None if nowhere in particular.
         text: what was seen, in numbers.
         next_move: what to write instead.
@@ -74,20 +79,54 @@ def _horizon(a: _Asked) -> Iterator[Remark]:
     yield Remark("horizon", min(run, h), text, f"Write .bind({run}), or .rescale({run}) to keep the shape.")
 
 
-def _rebound(a: _Asked) -> Iterator[Remark]:
-    from .shapes import warmup
+def _idle(a: _Asked) -> Iterator[Remark]:
+    v = a.values[: a.run]
+    if not v.any():
+        yield Remark("idle", 0, "The lr is 0 at every step: nothing is trained.", "Give a value, or a length, above 0.")
+        return
+    zeros = len(v) - 1 - int(np.flatnonzero(v)[-1])
+    ends = math.ceil(max(span.start + span.n for span in a.bound.laid.spans()))
+    if zeros > max(1, 0.02 * len(v)):
+        text = f"The last {zeros:,} of {len(v):,} steps have the lr 0, and train nothing."
+    elif ends < a.bound.horizon:
+        text = f"The phases end at step {ends:,}, and the lr stays at {v[-1]:.3g} for the rest of {len(v):,} steps."
+    else:
+        return
+    yield Remark(
+        "idle",
+        len(v) - zeros if zeros else ends,
+        text,
+        "Leave a length out, so that a phase takes the rest; or write ... >> hold() if it is meant to stay.",
+    )
 
+
+def _sign(a: _Asked) -> Iterator[Remark]:
+    wrong = ~((a.values >= 0) & np.isfinite(a.values))
+    if wrong.any():
+        t = int(wrong.argmax())
+        yield Remark(
+            "sign",
+            t,
+            f"At step {t:,} the multiplier is {a.values[t]:.3g}.",
+            "An lr is a number from 0 on: a negative one climbs the loss.",
+        )
+
+
+def _rebound(a: _Asked) -> Iterator[Remark]:
     v = a.values[: a.run]
     peak = int(v.argmax())
     low = peak + int(v[peak:].argmin())
-    climbing = any(isinstance(s.schedule, warmup) and s.start <= low < s.start + s.n for s in a.bound.laid.spans())
-    if v[-1] > v[low] + 0.05 * v[peak] and not climbing:
-        yield Remark(
-            "rebound",
-            low,
-            f"It is at its lowest, {v[low]:.3g}, at step {low:,}, and rises again: the run ends at {v[-1]:.3g}.",
-            f"End the run there, or write ... >> hold() after {low:,} steps.",
-        )
+    if v[peak] <= 0 or v[-1] <= v[low] + 0.05 * v[peak]:
+        return
+    later = [span for span in a.bound.laid.spans() if span.start + span.n > low]
+    if any(span.schedule.kind in _RISING for span in later) or _rewarms(a.bound, low):
+        return
+    yield Remark(
+        "rebound",
+        low,
+        f"It is at its lowest, {v[low]:.3g}, at step {low:,}, and rises again: the run ends at {v[-1]:.3g}.",
+        f"End the run there, or write ... >> hold() after {low:,} steps.",
+    )
 
 
 def _zero_start(a: _Asked) -> Iterator[Remark]:
@@ -103,12 +142,18 @@ def _zero_start(a: _Asked) -> Iterator[Remark]:
 def _jump(a: _Asked) -> Iterator[Remark]:
     # Near 0 a large ratio means nothing, so everything below a thousandth of the peak counts as that.
     v = np.maximum(np.abs(a.values), np.abs(a.values).max() / 1000)
-    if v[0] == 0:
+    if not v.any():
         return
     factors = np.exp(np.abs(np.diff(np.log(v))))
+    factors[(a.values[1:] == 0) | (a.values[:-1] == 0)] = 1  # to and from 0 every line goes by such a factor
     for span in a.bound.laid.spans():
+        first, last = max(int(span.start), 0), max(math.ceil(span.start + span.n) - 1, 0)
         if getattr(span.schedule, "jumps", False):  # there it is what was asked for
-            factors[max(int(span.start), 0) : max(int(np.ceil(span.start + span.n)) - 1, 0)] = 1
+            factors[first:last] = 1
+        if span.n < 1:  # said by another rule
+            factors[max(first - 1, 0) : first + 1] = 1
+    if (extended := _extension(a.bound)) is not None and extended.rewarm:
+        factors[max(extended.at - 1, 0) : extended.at + extended.rewarm] = 1
     if factors.size and factors.max() > a.jump * (1 + 1e-9):
         t = int(factors.argmax()) + 1
         yield Remark(
@@ -122,13 +167,23 @@ def _jump(a: _Asked) -> Iterator[Remark]:
 def _empty_phase(a: _Asked) -> Iterator[Remark]:
     for span in a.bound.laid.spans():
         length = getattr(span.schedule, "length", None)
-        if span.n < 1 and length not in (0, "0%", "0ep"):
+        open_hold = span.schedule.kind == "hold" and length is None  # for whatever is left, also if nothing is
+        if span.n < 1 and length not in (0, "0%", "0ep") and not open_hold:
             yield Remark(
                 "empty-phase",
                 int(span.start),
                 f"{span.schedule!r} takes {span.n:.2g} of {a.bound.horizon:,} steps, so no step is in it.",
                 "Give it more, or leave it out.",
             )
+
+
+def _extension(bound: Bound) -> Any:
+    return bound.schedule if bound.schedule.kind == "extended" else None
+
+
+def _rewarms(bound: Bound, step: int) -> bool:
+    extended = _extension(bound)
+    return extended is not None and extended.at <= step + 1 and extended.rewarm > 0
 
 
 def _warmup(a: _Asked) -> Iterator[Remark]:
@@ -161,6 +216,8 @@ def _edge(a: _Asked) -> Iterator[Remark]:
 
 _RULES: tuple[Callable[[_Asked], Iterator[Remark]], ...] = (
     _horizon,
+    _idle,
+    _sign,
     _rebound,
     _zero_start,
     _jump,

@@ -11,7 +11,9 @@ from ..errors import ScheduleError
 if TYPE_CHECKING:
     from .base import Schedule
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["DEEPEST", "from_plain", "to_plain"]
+
+DEEPEST = 50  # schedules within schedules
 
 
 def to_plain(value: Any) -> Any:
@@ -21,8 +23,10 @@ def to_plain(value: Any) -> Any:
     return value.to_plain() if hasattr(value, "to_plain") else value
 
 
-def from_plain(data: Any, kinds: Mapping[str, type[Schedule]]) -> Schedule:
+def from_plain(data: Any, kinds: Mapping[str, type[Schedule]], depth: int = 0) -> Schedule:
     """The schedule of {"kind": ..., field: ...}; absent fields have their defaults."""
+    if depth > DEEPEST:
+        raise ScheduleError("The data holds schedules within schedules within schedules.", "Write it with fewer.")
     kinds = {kind: cls for kind, cls in kinds.items() if is_dataclass(cls)}  # the others are abstract
     kind = data.get("kind") if isinstance(data, Mapping) else data
     if not isinstance(data, Mapping) or not isinstance(kind, str) or kind not in kinds:
@@ -36,7 +40,7 @@ def from_plain(data: Any, kinds: Mapping[str, type[Schedule]]) -> Schedule:
     known = {f.name: f.default is MISSING for f in fields(cls)}  # type: ignore[arg-type]  # see above
     given: dict[str, Any] = {key: value for key, value in data.items() if key != "kind"}
     absent = [name for name, needed in known.items() if needed and name not in given]
-    if wrong := absent or sorted(given.keys() - known.keys()):
+    if wrong := absent or sorted(map(str, given.keys() - known.keys())):
         raise ScheduleError(
             f"A {kind} {'lacks' if absent else 'has no field'} {', '.join(wrong)}.",
             f"Its fields are {', '.join(known)}.",
@@ -45,7 +49,7 @@ def from_plain(data: Any, kinds: Mapping[str, type[Schedule]]) -> Schedule:
         raise ScheduleError(f"The parts of {kind!r} are {given['parts']!r}.", "Give a list of schedules.")
     for name, value in given.items():
         if name in ("schedule", "before"):
-            given[name] = from_plain(value, kinds)
+            given[name] = from_plain(value, kinds, depth + 1)
         elif isinstance(value, list | tuple):
-            given[name] = tuple(from_plain(item, kinds) if name == "parts" else item for item in value)
+            given[name] = tuple(from_plain(item, kinds, depth + 1) if name == "parts" else item for item in value)
     return cls(**given)

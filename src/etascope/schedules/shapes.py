@@ -93,12 +93,6 @@ class hold(Shape):
         value = 1.0 if before is None else before()
         return Phase(self, n, lambda u: np.full_like(u, value), lambda u: f"held at {value:.6g}, its neighbour's value")
 
-    def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
-        return np.ones_like(u)
-
-    def words(self, u: float, n: int, clock: Clock) -> str:
-        return "held at its neighbour's value"
-
 
 @dataclass(frozen=True, repr=False)
 class anneal(Shape):
@@ -132,12 +126,6 @@ class anneal(Shape):
         shape = cosine if self.by == "cosine" else linear
         inner = shape(self.length, start, self.to)
         return Phase(self, n, lambda u: inner.formula(u, n, clock), lambda u: inner.words(u, n, clock))
-
-    def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
-        return self.lay_out(clock, n, None)(u)
-
-    def words(self, u: float, n: int, clock: Clock) -> str:
-        return f"to {self.to:g} by a {self.by}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,7 +19,8 @@ Length: TypeAlias = int | str
 Lengths: TypeAlias = tuple[Length, ...]
 Numbers: TypeAlias = tuple[float, ...]
 
-_LENGTH = re.compile(r"(\d+\.?\d*|\.\d+)(%|ep)")
+MOST = 2**62  # steps are read as int64
+_LENGTH = re.compile(r"(\d+\.?\d*|\.\d+)(%|ep)", re.ASCII)
 
 
 def as_length(value: object, where: str) -> Length:
@@ -48,14 +49,22 @@ def as_count(value: object, where: str, least: int) -> int:
     """A checked whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ScheduleError(f"{where} is {value!r}.", f"Give a whole number of at least {least}.")
+    if value > MOST:
+        raise ScheduleError(f"{where} is above 2^62.", "Give a smaller whole number.")
     return int(value)
 
 
 def as_number(value: object, where: str) -> float:
     """A checked finite float."""
-    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+    if isinstance(value, bool | str | complex | np.complexfloating) or not isinstance(value, SupportsFloat):
         raise ScheduleError(f"{where} is {value!r}, which is not a number.", "Give a finite number such as 0.1.")
-    if not math.isfinite(number := float(value)):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise ScheduleError(f"{where} is {value!r}, not one number.", "Give a finite number such as 0.1.") from None
+    if not math.isfinite(number):
         raise ScheduleError(f"{where} is {number}.", "Give a finite number such as 0.1.")
     return number
 
