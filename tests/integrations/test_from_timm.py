@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from etascope.errors import ScheduleError
 from etascope.integrations.imported import Imported
 from etascope.integrations.timm import from_timm
-from etascope.schedules import Schedule
+from etascope.schedules import Bound, Schedule
+from etascope.schedules.units import Clock
 
 STEPS = 1200
 PROOF = settings(
@@ -75,9 +76,14 @@ def own(scheduler: Any, steps: int = STEPS, group: int = 0) -> np.ndarray[Any, A
     return np.array(values)
 
 
+def whole(imported: Imported, steps: int) -> Bound:
+    """Bound to a run in which there is room for all its phases, and for `steps`."""
+    return imported.schedule.bind(max(steps, math.ceil(imported.schedule.least(Clock(1)))) + 1)
+
+
 def equal(imported: Imported, scheduler: Any, steps: int = STEPS, within: float = 1e-12) -> None:
     theirs = own(scheduler, steps)
-    ours = imported.lr * imported.schedule.bind(2 * 10**9)(np.arange(steps))
+    ours = imported.lr * whole(imported, steps)(np.arange(steps))
     np.testing.assert_allclose(ours / imported.lr, theirs / imported.lr, rtol=0, atol=within)
     assert Schedule.parse(repr(imported.schedule)) == imported.schedule
     assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
@@ -195,7 +201,7 @@ def test_wsd(
     )
     imported = from_timm(scheduler)
     np.testing.assert_allclose(
-        imported.schedule.bind(2 * 10**9)(np.arange(STEPS)), own(scheduler) / imported.lr, rtol=0, atol=1e-12
+        whole(imported, STEPS)(np.arange(STEPS)), own(scheduler) / imported.lr, rtol=0, atol=1e-12
     )
 
 

@@ -8,6 +8,7 @@ Compiled by XLA they are not their own formula: a division becomes a product wit
 from __future__ import annotations
 
 import inspect
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 from etascope.errors import ScheduleError
 from etascope.integrations.imported import Imported
 from etascope.integrations.optax import from_optax, to_optax
-from etascope.schedules import Schedule, as_schedule, cosine, noise, warmup
+from etascope.schedules import Bound, Schedule, as_schedule, cosine, noise, warmup
+from etascope.schedules.units import Clock
 
 STEPS = 1200
 PROOF = settings(
@@ -61,10 +63,15 @@ def living(schedule: Any, steps: int = STEPS) -> np.ndarray[Any, Any]:
     return values
 
 
+def whole(imported: Imported, steps: int) -> Bound:
+    """Bound to a run in which there is room for all its phases, and for `steps`."""
+    return imported.schedule.bind(max(steps, math.ceil(imported.schedule.least(Clock(1)))) + 1)
+
+
 def ours(imported: Imported, steps: int = STEPS) -> np.ndarray[Any, Any]:
     assert Schedule.parse(repr(imported.schedule)) == imported.schedule
     assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
-    return imported.lr * imported.schedule.bind(10**8)(np.arange(steps))
+    return imported.lr * whole(imported, steps)(np.arange(steps))
 
 
 def equal(imported: Imported, schedule: Any, steps: int = STEPS) -> None:
