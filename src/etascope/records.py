@@ -168,6 +168,7 @@ class Engine:
         threads: torch's CPU threads while training.
         device: "cpu", "cuda:0" …
         why: one sentence.
+        workers: processes that train side by side.
     """
 
     engine: str
@@ -175,6 +176,7 @@ class Engine:
     threads: int
     device: str
     why: str = ""
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Engines: settings in, curves out. One protocol (`base.Engine`), three members, and the choice between them."""
+"""Engines: settings in, curves out. One protocol (`base.Engine`), four members, and the choice between them."""
 
 from .base import Engine, Facts, Setting, Trained
 from .blame import place, said
@@ -9,6 +9,7 @@ from .loop import Loop
 from .prepared import Prepared
 from .randomness import derive, undisturbed
 from .trials import WIDTH
+from .workers import Workers
 
 __all__ = [
     "WIDTH",
@@ -21,6 +22,7 @@ __all__ = [
     "Setting",
     "Trained",
     "TrainingFunction",
+    "Workers",
     "as_device",
     "choose",
     "derive",

@@ -5,14 +5,14 @@ The finder knows engines by this page alone, so that one method serves lanes, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..records import Curve
 from ..records import Engine as Ran
 
-__all__ = ["Engine", "Facts", "Setting", "Trained"]
+__all__ = ["Engine", "Facts", "OneByOne", "Setting", "Tick", "Trained", "Unit"]
 
 Tick = Callable[[int], None]  # called now and then with the number of training steps done since the last call
 
@@ -62,6 +62,9 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
+Unit = Sequence[Setting]  # what is trained, and journalled, together
+
+
 class Engine(Protocol):
     """Something that trains many settings for so many steps and returns their curves."""
 
@@ -82,3 +85,25 @@ class Engine(Protocol):
             rung: the rung's number; noise is seeded by (seed, rung).
             tick: progress.
         """
+
+    def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
+        """Train several units; (index, result) of each as it is finished, in any order."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class OneByOne:
+    """For engines that train one unit after the other and hold nothing."""
+
+    def train(self, unit: Unit, steps: int, rung: int, tick: Tick) -> Trained:
+        """Train the settings of one unit."""
+        raise NotImplementedError
+
+    def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
+        """Train the units in order."""
+        for i, unit in enumerate(units):
+            yield i, self.train(unit, steps, rung, tick)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from .lanes import Lanes, refusal, refuse
 from .loop import Loop
 from .prepared import Prepared
 from .randomness import kept, start_cuda
-from .trials import STEPS, WIDTH, Trial, try_out
+from .trials import STEPS, WIDTH, Trial, Tried, try_out
+from .workers import Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
 
@@ -25,6 +26,7 @@ CHUNK = 32  # lanes at once, at most
 CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
+WORTH_PROCESSES_S = 30  # of training to come; to start them takes some seconds
 GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their risk
 
 
@@ -32,7 +34,7 @@ GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their
 class Chosen:
     """An engine, the training steps that choosing it took, and seconds per step of one lane (0 if not measured)."""
 
-    engine: Loop | Lanes
+    engine: Loop | Lanes | Workers
     trial_steps: int
     step_s: float
 
@@ -100,11 +102,59 @@ def choose(
         best, unmeasured = _guess(prepared, asked, reason, seed)
         why = why or unmeasured
     ran = Ran(best.engine, chunk if best.engine == "lanes" else 1, best.threads, str(prepared.device), why)
-    return Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
+    alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
+    if asked != "auto" or prepared.device.type != "cpu" or best.lane_step_s * steps_to_come < WORTH_PROCESSES_S:
+        return alone
+    return _side_by_side(prepared, alone, chunk, engines, seed, steps_to_come, width)
 
 
-def rebuild_engine(prepared: Prepared, ran: Ran) -> Loop | Lanes:
+def _side_by_side(
+    prepared: Prepared, alone: Chosen, chunk: int, engines: Sequence[str], seed: int, steps_to_come: float, width: int
+) -> Chosen:
+    """Several processes, where trials at the same time in each show that they are faster than `alone`."""
+    count = min(cores(), width)
+    payload = sendable(prepared) if count > 1 else ""
+    if isinstance(payload, str):
+        return _said(alone, payload)
+    pool = Pool(payload, str(prepared.device), count)
+    try:
+        if (reason := pool.greet()) is not None:
+            pool.close()
+            return _said(alone, reason)
+        each = min(chunk, math.ceil(width / count))
+        allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
+        job = "trial", (engines, seed, allowed, each, _typical_run(prepared, steps_to_come))
+        tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
+    except BaseException:
+        pool.close()
+        raise
+    spent = alone.trial_steps + sum(t.spent for t in tried)
+    took = {
+        name: sum(t.lane_step_s for one in tried for t in one.trials if t.engine == name) / count**2
+        for name in engines
+        if all(name in {t.engine for t in one.trials} for one in tried)
+    }
+    best = min(took, key=lambda name: took[name], default=None)
+    if best is None or took[best] * GAIN >= alone.step_s:
+        pool.close()
+        return Chosen(alone.engine, spent, alone.step_s)
+    why = f"{alone.step_s / took[best]:.1f}× one process of {alone.engine.ran.engine}, measured"
+    ran = Ran(best, chunk if best == "lanes" else 1, 1, str(prepared.device), why, count)
+    return Chosen(Workers(prepared, ran, pool), spent, took[best])
+
+
+def _said(alone: Chosen, reason: str) -> Chosen:
+    """The choice of one process, with the reason why there are not several."""
+    if reason:
+        ran = alone.engine.ran
+        alone.engine.ran = replace(ran, why=f"{ran.why}; one process: {reason}" if ran.why else reason)
+    return alone
+
+
+def rebuild_engine(prepared: Prepared, ran: Ran) -> Loop | Lanes | Workers:
     """The engine that a record names."""
+    if ran.workers > 1:
+        return Workers(prepared, ran)
     return Lanes(prepared, ran) if ran.engine == "lanes" else Loop(prepared, ran)
 
 

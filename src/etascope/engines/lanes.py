@@ -24,7 +24,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from ..errors import EngineError, EtascopeError, TaskError
 from ..records import Engine as Ran
 from ..rules import read
-from .base import Facts, Setting, Tick, Trained
+from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import exited, user_code
 from .loop import TICK, finished
 from .prepared import Objective, Prepared, has_hooks
@@ -36,7 +36,7 @@ LOOKS = 3  # batches that show whether every parameter has a gradient: layers ma
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
 
 
-class Lanes:
+class Lanes(OneByOne):
     """Trains up to `ran.chunk` settings of one seed as one."""
 
     def __init__(self, prepared: Prepared, ran: Ran) -> None:

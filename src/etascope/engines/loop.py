@@ -13,7 +13,7 @@ import torch
 from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
-from .base import Facts, Setting, Tick, Trained
+from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import user_code
 from .judging import final_loss, thin
 from .prepared import Built, Prepared
@@ -25,7 +25,7 @@ TICK = 16  # steps between two progress reports
 SKIPS = 50  # updates in a row that fp16 may skip while its scale falls (2¹⁶ · 2⁻⁵⁰ is nothing): then it diverged
 
 
-class Loop:
+class Loop(OneByOne):
     """Trains each setting with the user's own optimizer, as an ordinary training loop would."""
 
     def __init__(self, prepared: Prepared, ran: Ran) -> None:

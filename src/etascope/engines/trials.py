@@ -45,7 +45,15 @@ class Tried:
     failure: str | None = None
 
 
-def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: float, width: int, run: int) -> Tried:
+def try_out(
+    prepared: Prepared,
+    engines: Sequence[str],
+    seed: int,
+    allowed: float,
+    width: int,
+    run: int,
+    counts: Sequence[int] | None = None,
+) -> Tried:
     """Time what the allowance pays for, each engine with one thread and with torch's own number of threads.
 
     Lanes cost several steps at once, so they come last, with the threads first that were best for the loop. What is
@@ -58,12 +66,14 @@ def try_out(prepared: Prepared, engines: Sequence[str], seed: int, allowed: floa
         allowed: training steps that they may take; `inf` for one round, whatever it costs.
         width: lanes at once.
         run: steps of a typical run, which the cost of evaluation is spread over.
+        counts: threads to try.
     """
     tried, default = Tried([]), torch.get_num_threads()
     if allowed < STEPS:
         return tried
     data_s = _data_s(prepared, seed, run, width)
-    counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
+    if counts is None:
+        counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
     seconds: dict[tuple[str, int], float] = {}
     for name in list(engines) * (ROUNDS if math.isfinite(allowed) else 1):
         best = min(seconds, key=lambda key: seconds[key])[1] if seconds else 1

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,9 @@ def opened(asked: Asked) -> Iterator[tuple[Session, Head]]:
     with undisturbed(), _stopped(asked.told), locked(asked.folder):
         bench = _bench(asked)
         head = bench.journal.head
-        yield bench.start() if head is None else bench.go_on(head)
+        session, head = bench.start() if head is None else bench.go_on(head)
+        with closing(session.engine):
+            yield session, head
 
 
 def save(record: Evidence, asked: Asked) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Setting, place, said
+from ..engines import Engine, Setting, Trained, place, said
 from ..errors import TaskError
 from ..numbers import plural
 from ..records import Curve, Rung
@@ -70,27 +70,29 @@ class Session:
 
         A call that raised is not journalled: a continued race tries it again, since its cause may have been mended.
         """
-        curves: list[Curve] = []
         self._pace = (0.0, 0)
-        for unit in self.engine.units(settings):
-            done = self.journal.find(rung, steps, unit)
-            if done is None:
-                start = time.perf_counter()
-                done = self.engine.train(unit, steps, rung, self.progress.tick)
-                seconds = time.perf_counter() - start
-                self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
-                if done.failure is None:
-                    self.journal.add(rung, steps, unit, done, seconds)
-                else:
-                    self._failures.append((rung, done.failure))
+        units = self.engine.units(settings)
+        results = [self.journal.find(rung, steps, unit) for unit in units]
+        for known in filter(None, results):
+            self.progress.tick(sum(c.trained for c in known.curves))
+            self._keep(rung, steps, known)
+        todo = [i for i, known in enumerate(results) if known is None]
+        start = time.perf_counter()
+        for k, done in self.engine.train_each([units[i] for i in todo], steps, rung, self.progress.tick):
+            now = time.perf_counter()
+            start, seconds = now, now - start
+            self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
+            if done.failure is None:
+                self.journal.add(rung, steps, units[todo[k]], done, seconds)
             else:
-                self.progress.tick(sum(c.trained for c in done.curves))
-            self._keep(rung, steps, done.curves)
-            curves += done.curves
-            self.eval_s += done.eval_s
-        return curves
+                self._failures.append((rung, done.failure))
+            results[todo[k]] = done
+            self._keep(rung, steps, done)
+        return [curve for done in results if done is not None for curve in done.curves]
 
-    def _keep(self, rung: int, steps: int, curves: Sequence[Curve]) -> None:
+    def _keep(self, rung: int, steps: int, done: Trained) -> None:
+        curves = done.curves
+        self.eval_s += done.eval_s
         self.spent += sum(c.trained for c in curves)
         if rung == len(self.rungs):
             self._trained.append([])
