@@ -70,7 +70,7 @@ def test_written_and_meant(text: str, meant: Schedule) -> None:
         ("cosine().extend(3, 5)", 10, "no method", "bind"),
         ("cosine().bind(0)", 15, "horizon is 0", "at least 1"),
         ("warmup()", 1, "without length", "warmup"),
-        ("cosine(1, 2, 3, 4, 5)", 20, "too many", "length, start, to"),
+        ("linear(1, 2, 3, 4)", 17, "too many", "length, start, to"),
         ("cosine(to=0, to=1)", 14, "twice", "once"),
         ("cosine(5, length=4)", 11, "twice", "once"),
         ("cosine(to=0, 5)", 14, "after a named", "first"),

@@ -20,8 +20,10 @@ from etascope.schedules import (
     exponential,
     hold,
     linear,
+    restarts,
     step_decay,
     warmup,
+    wave,
 )
 
 
@@ -45,6 +47,19 @@ def test_warmup_times_cosine_as_keras_start() -> None:
 def test_linear_then_exponential_as_torch_sequential() -> None:
     s = linear(5, start=0.1, to=1) >> exponential(3, to=0.9**3)
     near(s(np.arange(8)), [0.1, 0.28, 0.46, 0.64, 0.82, 1, 0.9, 0.81])
+
+
+def test_a_wave_with_a_phase_is_a_cosine_entered_late() -> None:
+    near(wave(10, to=0.2, phase=3 / 20, length=7)(np.arange(8)), cosine(10, to=0.2)(np.arange(3, 11)))
+
+
+def test_power_of_a_cosine_is_of_its_height() -> None:
+    near(cosine(4, to=0.2, power=2)(np.arange(5)), 0.2 + 0.8 * cosine(4)(np.arange(5)) ** 2)
+
+
+def test_peak_factor_is_of_the_peak_or_of_the_height_above_to() -> None:
+    near(restarts(2, peak_factor=0.5, to=0.2).bind(6).multipliers(), [1, 0.6, 0.5, 0.35, 0.25, 0.225])
+    near(restarts(2, peak_factor=0.5, to=0.2, above_to=True).bind(6).multipliers(), [1, 0.6, 0.6, 0.4, 0.4, 0.3])
 
 
 def test_step_decay_changes_at_the_step() -> None:

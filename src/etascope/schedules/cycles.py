@@ -35,6 +35,8 @@ class restarts(Shape):
         to: the multiplier at which a cycle ends; default 0.
         cycles: instead of `period`: how many whole cycles fill the phase, at least 1.
         length: steps, "5%", "2ep"; None (default) takes the rest.
+        above_to: whether peak_factor is for the height above `to`, so that the peaks are to + (start − to) ·
+            peak_factorⁱ, as Keras has them; default False: for the peak itself.
 
     Raises:
         ScheduleError: neither or both of `period` and `cycles`; `growth` is below 1.
@@ -52,6 +54,7 @@ class restarts(Shape):
     to: float = 0.0
     cycles: int | None = None
     length: Length | None = None
+    above_to: bool = False
 
     jumps = True
 
@@ -95,12 +98,19 @@ class restarts(Shape):
             return np.full_like(u, self.to)
         i, q = self._cycle(u, n, clock)
         c = (1 + np.cos(np.pi * q)) / 2
-        peak = self.start if self.peak_factor == 1 else self.start * self.peak_factor**i
-        return peak * c + self.to * (1 - c)
+        return self._peak(i) * c + self.to * (1 - c)
+
+    def _peak(self, i: NDArray[np.int64]) -> Floats | float:
+        """The height from which cycle i falls."""
+        if self.peak_factor == 1:
+            return self.start
+        floor = self.to if self.above_to else 0.0
+        peaks: Floats = floor + (self.start - floor) * self.peak_factor ** i.astype(np.float64)
+        return peaks
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         i, q = self._cycle(np.array([u]), n, clock)
-        peak = self.start * self.peak_factor ** int(i[0])
+        peak = float(np.broadcast_to(self._peak(i), 1)[0])
         return f"cycle {i[0] + 1}, {peak:.6g} · c + {self.to:g} · (1 − c) with c = (1 + cos(π · {q[0]:.6g})) / 2"
 
 
@@ -294,7 +304,7 @@ class one_cycle(Shape):
 
 @dataclass(frozen=True, repr=False)
 class wave(Shape):
-    """A cosine that does not end: start · c + to · (1 − c), where c = (1 + cos(2π · turns · u / every)) / 2.
+    """A cosine that does not end: start · c + to · (1 − c), where c = (1 + cos 2π(phase + turns · u / every)) / 2.
 
     With turns = 0.5 it falls to `to` in `every` steps and rises again after them: what torch's CosineAnnealingLR
     does past T_max, and Hugging Face's cosine past the end of training.
@@ -303,9 +313,11 @@ class wave(Shape):
 
     Args:
         every: steps, "5%" (of the whole horizon), "2ep"; more than 0.
-        start: the multiplier at u = 0; default 1.
+        start: the multiplier at the crest, which is at u = 0 unless there is a `phase`; default 1.
         to: the multiplier half a turn later; default 0.
         turns: waves per `every`; default 0.5.
+        phase: the part of a wave that is over at u = 0; default 0. A cosine over n steps that is entered after its
+            first m is wave(n, phase=m / (2 · n), length=n − m).
         length: steps, "5%", "2ep"; None (default) takes the rest.
 
     Raises:
@@ -322,15 +334,18 @@ class wave(Shape):
     to: float = 0.0
     turns: float = 0.5
     length: Length | None = None
+    phase: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         some_time(self, "every")
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
-        c = (1 + np.cos(np.pi * (2 * self.turns) * (u / float(clock.steps(self.every))))) / 2
+        angle = np.pi * (2 * self.turns) * (u / float(clock.steps(self.every))) + np.pi * (2 * self.phase)
+        c = (1 + np.cos(angle)) / 2
         return self.start * c + self.to * (1 - c)
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         angle = f"π · {2 * self.turns:g} · {u:.10g}/{float(clock.steps(self.every)):g}"
+        angle += f" + π · {2 * self.phase:g}" if self.phase else ""
         return f"{self.start:g} · c + {self.to:g} · (1 − c) with c = (1 + cos({angle})) / 2"

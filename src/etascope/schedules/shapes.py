@@ -212,7 +212,7 @@ class polynomial(Shape):
 
 @dataclass(frozen=True, repr=False)
 class cosine(Shape):
-    """Half a cosine wave: start · c + to · (1 − c), where c = (1 + cos πp^k) / 2.
+    """Half a cosine wave: start · c + to · (1 − c), where c = ((1 + cos πp^k) / 2)^power.
 
     Use it, with a warmup in front, for training from scratch: slow at both ends, it is the usual one.
 
@@ -221,9 +221,10 @@ class cosine(Shape):
         start: the multiplier at p = 0; default 1.
         to: the multiplier at p = 1; default 0.
         k: above 0; default 1; k > 1 (k-decay) stays high for longer.
+        power: above 0; default 1; optax's exponent.
 
     Raises:
-        ScheduleError: `k` is not above 0.
+        ScheduleError: `k` or `power` is not above 0.
 
     Source: Loshchilov & Hutter, SGDR, https://arxiv.org/abs/1608.03983 (without restarts).
 
@@ -235,19 +236,24 @@ class cosine(Shape):
     start: float = 1.0
     to: float = 0.0
     k: float = 1.0
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above_zero(self, "k")
+        above_zero(self, "k", "power")
 
     def formula(self, u: Floats, n: int, clock: Clock) -> Floats:
         p = progress(u, n)
         c = (1 + np.cos(np.pi * (p if self.k == 1 else p**self.k))) / 2
+        if self.power != 1:
+            c = c**self.power
         return self.start * c + self.to * (1 - c)
 
     def words(self, u: float, n: int, clock: Clock) -> str:
         p = f"{part(u, n)}" if self.k == 1 else f"({part(u, n)})^{self.k:g}"
-        return f"{self.start:g} · c + {self.to:g} · (1 − c) with c = (1 + cos(π · {p})) / 2"
+        c = f"(1 + cos(π · {p})) / 2"
+        c = c if self.power == 1 else f"({c})^{self.power:g}"
+        return f"{self.start:g} · c + {self.to:g} · (1 − c) with c = {c}"
 
 
 @dataclass(frozen=True, repr=False)
