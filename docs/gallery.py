@@ -8,6 +8,7 @@ from pathlib import Path
 
 import etascope as eta
 from etascope import schedules
+from etascope.schedules import factors
 from etascope.schedules.names import NAMES, SHAPES
 
 HERE = Path(__file__).parent
@@ -42,9 +43,13 @@ DRAWN = {
 }  # the others as they are by default
 
 
+FACTORS = {"plateau": factors.plateau, "greedy": factors.greedy}
+WRITTEN = {**NAMES, **FACTORS}
+
+
 def sections(name: str) -> dict[str, str]:
     """What a docstring says: "head" (its first paragraph), "use", "more", "Args", "Raises", "Source", "example"."""
-    text = inspect.getdoc(NAMES[name]) or ""
+    text = inspect.getdoc(WRITTEN[name]) or ""
     text, _, example = text.partition("\n>>> ")
     out = {"example": ">>> " + example.strip(), "more": ""}
     for paragraph in re.split(r"\n\n+", text.strip()):
@@ -73,9 +78,18 @@ def entry(name: str) -> str:
     )
 
 
+def factor(name: str) -> str:
+    """A metric-driven factor's part of the page."""
+    said = sections(name)
+    return (
+        f"### {name}\n\n`eta.{name}{signature(name)}`\n\n{said['head']}\n\n{said['more']}{arguments(said)}"
+        f"Source: {' '.join(said['Source'].split())}\n"
+    )
+
+
 def signature(name: str) -> str:
     """The call with its defaults, without annotations."""
-    parameters = inspect.signature(NAMES[name]).parameters.values()
+    parameters = inspect.signature(WRITTEN[name]).parameters.values()
     return "(" + ", ".join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters) + ")"
 
 
@@ -107,6 +121,13 @@ def page() -> str:
     for title, names in GROUPS.items():
         links = " · ".join(f"[{name}](#{name})" for name in names.split())
         parts += [f"## {title}", links, *map(entry, names.split())]
+    parts += [
+        "## By a metric",
+        "Factors on the lr of an attached schedule, whatever its shape: "
+        "`handle = eta.attach(schedule, optimizer, horizon=20_000, factors=[eta.plateau(patience=5)])`, and after each "
+        "validation `handle.observe(val_loss)`.",
+        *map(factor, FACTORS),
+    ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 

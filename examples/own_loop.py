@@ -50,18 +50,15 @@ def main():
     )
     print(finding)
 
-    # And now an ordinary training. `bind` tells the schedule how long 5% is.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=finding.lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.bind(HORIZON))
-    step = 0
-    while step < HORIZON:
+    # And now an ordinary training. The handle counts the optimizer's updates by itself.
+    optimizer = torch.optim.AdamW(model.parameters())
+    handle = eta.attach(schedule, optimizer, lr=finding.lr, horizon=HORIZON)
+    while handle.step < HORIZON:
         for batch in train:
             optimizer.zero_grad()
             loss(model, batch).backward()
             optimizer.step()
-            scheduler.step()
-            step += 1
-            if step == HORIZON:
+            if handle.step == HORIZON:
                 break
 
     model.eval()

@@ -19,6 +19,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .attachment import Handle, absolute, attach
     from .finder import Plan, Progress, find, plan, sweep
     from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
     from .reports import Plot, answer, plot, report, text
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         triangular,
         warmup,
     )
+    from .schedules.factors import greedy, plateau
     from .task import Task
 
 __all__ = [
@@ -83,6 +85,12 @@ __all__ = [
     "step_decay",
     "triangular",
     "warmup",
+    # a schedule on an optimizer
+    "Handle",
+    "absolute",
+    "attach",
+    "greedy",
+    "plateau",
     # errors
     "EngineError",
     "EtascopeError",
@@ -95,6 +103,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "attachment": ("Handle", "absolute", "attach"),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
         "Curve", "Evidence", "Finding", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
@@ -104,6 +113,7 @@ _HOMES = {
         "Schedule", "constant", "cosine", "exp_range", "exponential", "hold", "inverse_sqrt", "inverse_time", "linear",
         "one_cycle", "polynomial", "restarts", "sqrt_cooldown", "step_decay", "triangular", "warmup",
     ),
+    "schedules.factors": ("greedy", "plateau"),
     "task": ("Task",),
 }  # fmt: skip
 _HOME = {name: room for room, names in _HOMES.items() for name in names}

@@ -72,7 +72,7 @@ def test_odd_records_make_whole_pages(odd):
 def test_every_part_is_there(make):
     page = re.sub(r'<span class="nb">(.*?)</span>', r"\1", reports.html(make.finding()))
     parts = """Use 1.1e-2|As good: 5.4e-3 to 2.3e-2|Too small|Just right|Too large|Diverges|The schedule
-        |Every training|27 trainings|Settings and versions|torch.optim.AdamW|LambdaLR|2.7.1
+        |Every training|27 trainings|Settings and versions|torch.optim.AdamW|eta.attach|2.7.1
         |prefers-color-scheme|width=device-width"""
     for part in re.split(r"\s*\|", parts):
         assert part in page, part

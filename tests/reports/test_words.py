@@ -63,7 +63,7 @@ def test_the_long_form_holds_every_setting(make):
     evidence = text.split("Evidence\n")[1].split("\n\n")[0].splitlines()
     assert len(evidence) == 1 + 27
     assert "AdamW(betas=(0.9, 0.95), weight_decay=0.1)" in text
-    assert 'warmup(length="5%") >> cosine(start=1.0, to=0.0)' in text
+    assert "warmup('5%') >> cosine()" in text
 
 
 def test_the_chart_has_rows_of_one_width(make):

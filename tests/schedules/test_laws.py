@@ -6,7 +6,7 @@ import json
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import etascope.schedules as schedules
@@ -77,8 +77,8 @@ STRATEGIES: dict[str, st.SearchStrategy[Schedule]] = {
         st.builds(restarts, times, st.floats(1, 3), values, values, values, st.none(), lengths),
         st.builds(restarts, st.none(), st.floats(1, 3), values, values, values, st.integers(1, 5), lengths),
     ),
-    "triangular": st.builds(triangular, times, values, values, st.floats(0, 1), lengths),
-    "exp_range": st.builds(exp_range, times, st.floats(0.9, 1), values, st.floats(0, 1), lengths),
+    "triangular": st.builds(triangular, times, st.floats(0, 1), values, st.floats(0, 1), lengths),
+    "exp_range": st.builds(exp_range, times, st.floats(0.9, 1), st.floats(0, 1), st.floats(0, 1), lengths),
     "one_cycle": st.builds(
         one_cycle,
         st.integers(2, 10),
@@ -172,17 +172,17 @@ SMOOTH = (
 @settings(max_examples=200)
 @given(st.sampled_from(SMOOTH).flatmap(STRATEGIES.__getitem__), st.integers(400, 2000))
 def test_smooth_shapes_have_no_jumps(s: Schedule, horizon: int) -> None:
-    """Where the steps of a continuous curve are divided by 64, so are the largest differences (roots: by 8)."""
+    """Where the steps of a continuous curve are divided by 16, so are the largest differences (fourth roots: by 2)."""
     n = s.steps(schedules.base.Clock(horizon, 20)) or Fraction(horizon)
-    if n < 1:
-        return
+    ends = [v for name in ("start", "to") if (v := getattr(s, name, None)) is not None]
+    assume(n >= 1 and all(0.1 <= v <= 1 for v in ends))  # else all of it may happen within a 64th of a step
     b = s.bind(horizon, 20)
     last = min(int(n), horizon)
 
     def gap(fine: int) -> float:
         return float(np.abs(np.diff(b.curve(np.arange(last * fine + 1) / fine))).max())
 
-    assert gap(4096 if last < 20 else 256) <= 0.5 * gap(1) + 1e-9
+    assert gap(1024) <= 0.75 * gap(64) + 1e-9
 
 
 @given(st.sampled_from(["linear", "polynomial", "cosine", "sqrt_cooldown", "exponential"]), values, values, times)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from . import words
-from .expression import schedule_code
 from .facts import Facts
 
 __all__ = ["training_lines"]
 
 
 def training_lines(facts: Facts) -> str:
-    """What to paste: the optimizer with the found lr, and its schedule as a `LambdaLR`."""
+    """What to paste: the optimizer with the found lr, and its schedule attached to it."""
     first = words.paste(facts)
-    data = facts.record.schedule
-    if not first or not data or data.get("foreign"):
-        return first
-    found = schedule_code(data)
+    text = words.schedule_text(facts.record)
     flat = {v for _, v in facts.record.multipliers}
-    if found is None or len(flat) == 1:
+    if not first or text is None or len(flat) == 1:
         return first
-    code, names = found
-    if ".bind(" not in code:
-        if 'ep"' in code:
-            return first  # its steps per epoch are not known here
-        code = f"({code}).bind({facts.record.horizon})"
+    epochs = ", steps_per_epoch=len(train_loader)" if "ep'" in text and "steps_per_epoch" not in text else ""
     return (
-        f"from etascope.schedules import {', '.join(sorted(names))}\n\n"
+        "import etascope as eta\n\n"
         f"{first}\n"
-        f"schedule = {code}\n"
-        "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)  # step it after each step"
+        f'schedule = eta.Schedule.parse("{text}")\n'
+        f"handle = eta.attach(schedule, optimizer, horizon={facts.record.horizon}{epochs})  # nothing more to call"
     )

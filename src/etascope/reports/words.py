@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import numbers as n
+from ..errors import ScheduleError
 from ..records import Evidence, Finding, Unanswered
+from ..schedules import Schedule
 from . import terminal
-from .expression import schedule_code
 from .facts import Facts, facts_of
 from .fates import four
 
@@ -18,6 +19,7 @@ __all__ = [
     "how_sure",
     "paste",
     "predicted_loss",
+    "schedule_text",
     "sentence",
     "setup",
     "text",
@@ -155,8 +157,15 @@ def _schedule(record: Evidence) -> str:
     values = [v for _, v in record.multipliers]
     if values and max(values) == min(values):
         return "constant"
-    found = schedule_code(record.schedule)
-    return found[0] if found else ""
+    return schedule_text(record) or ""
+
+
+def schedule_text(record: Evidence) -> str | None:
+    """The record's schedule as `eta.Schedule.parse` reads it; None where it holds none, or one unknown here."""
+    try:
+        return repr(Schedule.from_json(record.schedule))
+    except ScheduleError:
+        return None
 
 
 def _four_rows(facts: Facts) -> list[list[str]]:

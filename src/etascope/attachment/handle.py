@@ -1,0 +1,404 @@
+"""The handle: one clock, one scale, and the values that they make, written into the param groups."""
+
+from __future__ import annotations
+
+import functools
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, SupportsFloat, TypeAlias
+
+import torch
+from torch.compiler import is_dynamo_compiling
+
+from ..errors import OptionError
+from ..schedules.units import as_count, as_number
+from .blocks import MASK, Blocks
+from .entries import Group, keep_tensors, read, replace_tensors, writer
+from .given import Keep
+from .loading import Peaks, Prefer, Running, Setup, load, save
+from .state import Extension
+
+__all__ = ["HANDLES", "Added", "Clock", "Handle"]
+
+Clock: TypeAlias = Literal["updates", "manual"]
+Added: TypeAlias = Literal["follow", "leave", "raise"]
+
+HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+
+
+class Handle:
+    """What `attach` returns: it writes the scheduled values into the optimizer and keeps their state.
+
+    value = (peak · scale) · multiplier(step) in float64, in this order; the scale is on the lr alone, and the peak is
+    1 for an `absolute` schedule. They are written at attach, after each counted update, after a state was loaded here
+    or in the optimizer, and when step, scale or horizon change. The optimizer keeps the handle, not the other way.
+    """
+
+    # Slots are found faster, and every update pays for it.
+    __slots__ = (
+        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_groups", "_here", "_hooks",
+        "_optimizer", "_peaks", "_scale", "_scaled", "_setup", "_size", "_states", "_step", "_tensors",
+        "_uncompiled", "_until", "_watcher", "_writers",
+    )  # fmt: skip
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, setup: Setup, peaks: Peaks, clock: Clock, added: Added
+    ) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._here = setup
+        self._clock, self._added = clock, added
+        self._attached = True
+        self._states: list[Any] = []
+        self._groups: list[Group] = optimizer.param_groups
+        self._size = len(self._groups)
+        self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
+        self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+        self._uncompiled = _without_compiler()
+        self._take(Running(setup, peaks, [factor.init() for factor in setup.factors]))
+        self._hooks = [
+            optimizer.register_state_dict_post_hook(self._unalias),
+            optimizer.register_load_state_dict_pre_hook(self._before_load),
+            optimizer.register_load_state_dict_post_hook(self._after_load),
+        ]
+        if clock == "updates":
+            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+        self._watch(optimizer)
+        HANDLES[optimizer] = weakref.ref(self)
+
+    # the clock and the scale
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates so far: those that took place, whatever was skipped or accumulated. Can be set."""
+        return self._step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._must_be_attached()
+        step = as_count(step, "handle.step", least=0)
+        self._sync()
+        self._running(step=step).probe(self._current)
+        self._step = step
+        self._write()
+
+    @property
+    def scale(self) -> float:
+        """One factor on every lr, which metric-driven policies change and the state keeps. Can be set."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, scale: float) -> None:
+        self._must_be_attached()
+        if (scale := as_number(scale, "handle.scale")) < 0:
+            raise OptionError(f"handle.scale is {scale}.", "Give a finite number of at least 0.")
+        self._sync()
+        self._scale = scale
+        self._bind()
+        self._write()
+
+    @property
+    def lrs(self) -> list[float]:
+        """The lr of each param group, as of this step."""
+        self._sync()
+        at = self._step & MASK
+        rows = []
+        for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
+            if self._attached and "lr" in own:
+                values = self._blocks.of(self._current.of(i)["lr"].bound)
+                rows.append(self._base(i, "lr") * values[at])
+            else:
+                rows.append(float(group["lr"]))
+        return rows
+
+    @property
+    def peaks(self) -> list[float | None]:
+        """The peak lr of each param group; None where no schedule drives it, or an absolute one."""
+        self._sync()
+        driven = [self._current.of(i).get("lr") for i in range(self._size)]
+        return [
+            own["lr"] if "lr" in own and d is not None and not d.absolute else None
+            for own, d in zip(self._peaks, driven, strict=True)
+        ]
+
+    def advance(self, n: int = 1) -> None:
+        """Count n updates, for `clock="manual"`.
+
+        Raises:
+            OptionError: the clock counts by itself.
+        """
+        self._must_be_attached()
+        if self._clock == "updates":
+            raise OptionError(
+                "This handle counts the optimizer's updates itself, and advance() would count them twice.",
+                'Leave it out, or attach with clock="manual".',
+            )
+        self.step = self._step + as_count(n, "advance(n)", least=1)
+
+    def observe(self, metric: SupportsFloat) -> float:
+        """Show a metric to the factors, and change the scale as they say; several processes show the same one.
+
+        Returns:
+            The new scale.
+
+        Raises:
+            OptionError: attach was given no factors.
+        """
+        self._must_be_attached()
+        if not self._setup.factors:
+            raise OptionError(
+                "No factor asks for a metric.", "Give some: attach(..., factors=(eta.plateau(patience=5),))."
+            )
+        told = [factor.observe(state, metric) for factor, state in zip(self._setup.factors, self._states, strict=True)]
+        self._states = [state for state, _ in told]
+        self.scale = math.prod((by for _, by in told), start=self._scale)
+        return self._scale
+
+    # a change of the run
+
+    def extend(self, horizon: int, keep: Keep = "fraction", rewarm: int = 0) -> None:
+        """Make the run longer from here on; what was before stays as it was.
+
+        Args:
+            horizon: updates of the whole run, those that were made included.
+            keep: what goes on: the "fraction" of the run (default), the "value", or the "schedule" as it is.
+            rewarm: updates over which the lr is warmed up again; default 0, none.
+
+        Raises:
+            ScheduleError: the horizon or a length cannot be used; see `Bound.extend`.
+        """
+        self._must_be_attached()
+        self._sync()
+        extension = Extension(self._step, as_count(horizon, "horizon", least=1), keep, as_count(rewarm, "rewarm", 0))
+        self._take(self._running(self._setup.extended(extension)))
+
+    def detach(self) -> None:
+        """Take every hook off the optimizer; its values stay as they are now."""
+        for hook in self._hooks:
+            hook.remove()
+        if (optimizer := self._optimizer()) is not None:
+            HANDLES.pop(optimizer, None)
+            ours, others = self._watcher
+            if vars(optimizer).get("add_param_group") is ours:
+                del vars(optimizer)["add_param_group"]
+                vars(optimizer).update({} if others is None else {"add_param_group": others})
+        self._attached = False
+
+    # the state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain data (for torch.save, JSON): counter, scale, configuration, peaks, factors' states."""
+        self._sync()
+        return save(self._running())
+
+    def load_state_dict(self, state: Mapping[str, Any], prefer: Prefer | None = None) -> None:
+        """Go on where a saved handle stopped, to the bit. Before or after the optimizer's state, or without it.
+
+        The peaks come from the state, so it does not matter which lr the optimizer has. Where the saved run was given
+        other schedules, horizon, steps_per_epoch, explicit lr or factors than `attach` here, `prefer` decides; it
+        means nothing otherwise.
+
+        Args:
+            state: what `state_dict` returned; not changed, and not kept.
+            prefer: None (default) raises; "saved" takes all as it was saved; "given" takes the configuration and an
+                explicit lr from here, and from the state the counter, the scale and what the factors remember.
+
+        Raises:
+            OptionError: what was given differs; the optimizer has other param groups.
+            RecordError: no state of a handle, a damaged or a newer one. Whatever is raised, nothing was changed.
+        """
+        self._must_be_attached()
+        self._sync()
+        running = load(state, prefer, self._here, self._peaks, self._groups)
+        for i, own in enumerate(self._peaks):
+            for key in own.keys() - running.peaks[i].keys():
+                self._set(i, key, own[key])
+        self._take(running)
+
+    def __reduce__(self) -> Any:
+        """Refuse: hooks cannot be pickled, and a handle without them would not count."""
+        raise OptionError(
+            "A handle cannot be pickled or copied: it lives on its optimizer.",
+            "Save handle.state_dict(); attach anew on the other side and load it.",
+        )
+
+    def __repr__(self) -> str:
+        """What is driven, where it stands, and what it is."""
+        optimizer = self._optimizer()
+        lrs = ", ".join(dict.fromkeys(f"{lr:.6g}" for lr in self.lrs))
+        keys = [f"{key}: {driven!r}" for key, driven in self._current.general.items()]
+        own = [f"{key} of group {i}: {d!r}" for i, keys in self._current.groups.items() for key, d in keys.items()]
+        on = f"on {type(optimizer).__name__}" if self._attached and optimizer is not None else "detached"
+        return (
+            f"<Handle {on}, step {self._step} of {self._current.horizon}, lr {lrs}, scale {self._scale:.6g}, "
+            f"{'; '.join([*keys, *own, *map(repr, self._setup.factors)])}>"
+        )
+
+    # the hot path
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if is_dynamo_compiling():  # out of the graph, or each count would be a constant of a graph of its own
+            self._uncompiled(self, optimizer, args, kwargs)
+            return
+        # A fused optimizer under a gradient scaler comes here on skipped steps too.
+        if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
+            return
+        self._step = step = self._step + 1
+        if optimizer.param_groups is not self._groups:
+            self._regroup(optimizer)
+        if step >= self._until:
+            self._put(step)
+            return
+        i = step & MASK
+        for group, key, values, base in self._entries:
+            group[key] = base * values[i]
+
+    def _put(self, step: int) -> None:
+        """Write the values of the step, whatever they are written into, and compute them where need be."""
+        self._blocks.fill(step)
+        i = step & MASK
+        for ask, values in self._blocks.asked:
+            values[i] = ask(step)
+        for group, key, values, base in self._entries:
+            group[key] = base * values[i]
+        for write, values, base in self._writers:
+            write(base * values[i])
+        # Up to there, the steps to come have plain numbers for plain entries.
+        self._until = 0 if self._writers or self._blocks.asked else (step | MASK) + 1
+
+    def _write(self) -> None:
+        """Write the values of the present step."""
+        self._sync()
+        self._put(self._step)
+
+    def _take(self, running: Running) -> None:
+        """Go on from there; what may fail comes first."""
+        current = running.setup.current()
+        running.probe(current)
+        self._setup, self._current, self._peaks = running.setup, current, running.peaks
+        self._states = running.states
+        self._step, self._scale = running.step, running.scale
+        self._bind()
+        self._write()
+
+    def _running(self, setup: Setup | None = None, step: int | None = None) -> Running:
+        step = self._step if step is None else step
+        return Running(setup or self._setup, self._peaks, self._states, step, self._scale)
+
+    def _bind(self) -> None:
+        """Lay out what is written where: plain numbers, and writers for all else."""
+        self._blocks = Blocks()
+        self._entries: list[tuple[Group, str, list[float], float]] = []
+        self._writers: list[tuple[Callable[[float], object], list[float], float]] = []
+        for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
+            driven = self._current.of(i)
+            self._own_tensors(i)
+            for key in own:
+                values, base = self._blocks.of(driven[key].bound), self._base(i, key)
+                if (write := writer(group, key)) is not None:
+                    self._writers.append((write, values, base))
+                else:
+                    self._entries.append((group, key, values, base))
+
+    def _base(self, i: int, key: str) -> float:
+        peak = 1.0 if self._current.of(i)[key].absolute else self._peaks[i][key]
+        return peak * self._scale if key == "lr" else peak
+
+    def _set(self, i: int, key: str, value: float) -> None:
+        write = writer(self._groups[i], key)
+        if write is None:
+            self._groups[i][key] = value
+        else:
+            write(value)
+
+    # what others do to the optimizer
+
+    def _sync(self) -> None:
+        """See to it that the groups known are those of the optimizer, however they came there."""
+        optimizer = self._optimizer()
+        if not self._attached or optimizer is None:
+            return
+        if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
+            self._regroup(optimizer)
+
+    def _watch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Have `add_param_group` of this optimizer tell, so that a group has its lr before its first update.
+
+        A pre-step hook would see it too, at a fifth of the whole cost of a step.
+        """
+        ref, me, others = self._optimizer, weakref.ref(self), vars(optimizer).get("add_param_group")
+
+        @functools.wraps(type(optimizer).add_param_group)
+        def add_param_group(param_group: dict[str, Any]) -> None:
+            optimizer, handle = ref(), me()
+            assert optimizer is not None and handle is not None  # the one that is called holds the other by its hooks
+            handle._sync()
+            if handle._added == "raise":
+                raise _added_later(handle._size)
+            if others is not None:
+                others(param_group)
+            else:
+                type(optimizer).add_param_group(optimizer, param_group)
+            try:
+                handle._sync()
+            except OptionError:
+                optimizer.param_groups.pop()
+                raise
+
+        vars(optimizer)["add_param_group"] = add_param_group
+        self._watcher = add_param_group, others
+
+    def _regroup(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take in param groups that were added, or a list of them that was replaced."""
+        groups = optimizer.param_groups
+        if len(groups) < self._size:
+            raise OptionError(
+                f"The optimizer had {self._size} param groups and has {len(groups)} now.",
+                "Call handle.detach(), and attach again.",
+            )
+        if len(groups) > self._size and self._added == "raise":
+            raise _added_later(self._size)
+        more: Peaks = []
+        for i in range(self._size, len(groups)):
+            keys = self._current.of(i) if self._added == "follow" else {}
+            more.append({key: read(groups[i], key, i) for key in keys})
+        self._groups, self._size = groups, len(groups)
+        self._peaks = self._peaks + more
+        self._tensors += [{} for _ in more]
+        self._bind()
+        self._write()
+
+    def _own_tensors(self, i: int) -> None:
+        """Tensors of the group are its own clones, and stay the same objects through optimizer.load_state_dict."""
+        group, own = self._groups[i], self._tensors[i]
+        replace_tensors(group, own)
+        own |= keep_tensors(group, [key for key in self._peaks[i] if key not in own])
+
+    def _unalias(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """A saved state holds copies of the tensors that will be written in place."""
+        for group, own in zip(state["param_groups"], self._tensors, strict=False):
+            keep_tensors(group, list(own))
+
+    def _before_load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        self._sync()  # a group's own value is to be seen before the state overwrites it
+
+    def _after_load(self, optimizer: torch.optim.Optimizer) -> None:
+        self._regroup(optimizer)
+
+    def _must_be_attached(self) -> None:
+        if not self._attached:
+            raise OptionError("The handle is detached.", "Attach the schedule again.")
+
+
+@functools.cache
+def _without_compiler() -> Callable[..., None]:
+    # At the first attach, not at import: it loads dynamo, which the optimizer's first step would load anyway.
+    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)  # type: ignore[no-untyped-call]
+    return excluded
+
+
+def _added_later(i: int) -> OptionError:
+    return OptionError(
+        f"Param group {i} is added after attach.",
+        'Let it follow the schedule with attach(..., added="follow"), or leave it alone with added="leave".',
+    )
