@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "control flow": (within(Branches()), ["Branches (1.0)", "data-dependent control flow"]),
     ".item()": (within(Peeks()), ["Peeks (1.0)", ".item()"]),
     "replaced buffer": (within(Replaces()), ["'1.0.count'", "in place"]),
-    "unknown optimizer": ({"optimizer": torch.optim.NAdam}, ["NAdam", "no rule"]),
+    "unknown optimizer": ({"optimizer": torch.optim.Adafactor}, ["Adafactor", "no rule"]),
     "bf16": ({"precision": "bf16"}, ["bf16", "fp32"]),
     "idle parameter": ({"model": Unused}, ["'idle.weight'", "no gradient"]),
     "dropped layer": ({"model": Dropped}, ["'maybe.weight'", "no gradient"]),
