@@ -60,6 +60,7 @@ class Pool:
         self._hello = pickle.dumps((list(sys.path), payload, device, None))
         self._processes: list[subprocess.Popen[bytes]] = [self._started() for _ in range(count)]
         self._closed = False
+        self._changing = threading.Lock()
         weakref.finalize(self, _end, self._processes)
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -129,13 +130,16 @@ class Pool:
                 said.put((answer[0], i, answer[1]))
                 return
             except (EOFError, OSError):
-                if self._closed:
-                    return
+                with self._changing:
+                    if self._closed:
+                        return
+                    code = process.wait()
+                    self._processes[number] = again = self._started()
                 said.put(("tick", i, -told))
-                told, code = 0, process.wait()
-                self._processes[number] = again = self._started()
-                self._write(again, self._hello)
-                self._read(again)
+                told = 0
+                with suppress(EOFError, OSError):  # if it cannot even start, the job finds out
+                    self._write(again, self._hello)
+                    self._read(again)
         what = f"a worker process ended twice, with exit code {code}, at {job[1][1:] if job[0] == 'train' else job[0]}"
         said.put(("raised", i, EngineError(f"{what}.", f"It may have run out of memory. {NEXT_MOVE}")))
 
@@ -151,8 +155,9 @@ class Pool:
 
     def close(self) -> None:
         """End all processes, at once."""
-        self._closed = True
-        _end(self._processes)
+        with self._changing:
+            self._closed = True
+            _end(self._processes)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -269,7 +269,8 @@ def _trained_by(session: Session) -> str:
     ran, facts = session.engine.ran, session.facts
     groups = "" if facts.groups == 1 else f", {n.plural(facts.groups, 'group')}"
     threads = "" if ran.threads == 0 else f", {n.plural(ran.threads, 'thread')}"
-    return f"{facts.optimizer}{groups}; {ran.engine}{threads} ({ran.why})"
+    processes = "" if ran.workers == 1 else f" in {ran.workers} processes"
+    return f"{facts.optimizer}{groups}; {ran.engine}{processes}{threads} ({ran.why})"
 
 
 def _steps(session: Session, head: Head) -> int:
