@@ -20,7 +20,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .finder import Plan, Progress, find, plan, sweep
-    from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
+    from .records import Curve, Evidence, Finding, Lane, Predicted, Rung, Sweep, Unanswered, Verdict, load
     from .reports import Plot, answer, plot, report, text
     from .schedules import (
         Schedule,
@@ -57,6 +57,7 @@ __all__ = [
     "Curve",
     "Evidence",
     "Finding",
+    "Lane",
     "Plan",
     "Plot",
     "Predicted",
@@ -97,7 +98,7 @@ __all__ = [
 _HOMES = {
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Evidence", "Finding", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
+        "Curve", "Evidence", "Finding", "Lane", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (
