@@ -22,16 +22,16 @@ from ..rules import read
 from .base import Setting
 from .blame import user_code
 from .data import map_tensors, tensors
+from .lane_functions import LaneFunctions
 from .loop import SKIPS
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
-from .tensor_options import TensorOptions
 
 __all__ = ["NEXT_MOVE", "Apart", "Stack", "quiet", "stackable"]
 
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
-IN_PLACE = "vmap: inplace"  # how torch refuses to change what is not batched by what is
+IN_PLACE = ("vmap: inplace", "would mutate a captured")  # how torch refuses to change what lanes share
 
 
 class Apart:
@@ -165,8 +165,8 @@ class Stack:
 
     @contextmanager
     def _own_options(self, own: dict[str, Any]) -> Iterator[None]:
-        """With a lane's options in the objective, as tensors."""
-        if not own["options"] and not own["rates"]:
+        """With a lane's options in the objective, as tensors, and what these need."""
+        if not own["options"] and not own["rates"] and self.prepared.task.precision == "fp32":
             yield
             return
         same, rates = self.objective.options, [module.p for module, _ in self.rates]
@@ -174,7 +174,7 @@ class Stack:
             self.objective.options = {**same, **own["options"]}
             for (module, _), rate in zip(self.rates, own["rates"], strict=False):
                 module.p = rate
-            with TensorOptions():
+            with LaneFunctions():
                 yield
         finally:
             self.objective.options = same
@@ -225,7 +225,7 @@ class Stack:
         try:
             grads, losses = self._gradient(views, own)
         except RuntimeError as error:
-            if IN_PLACE not in str(error) or not self.shared.keys() & dict(self.objective.named_buffers()).keys():
+            if not any(words in str(error) for words in IN_PLACE) or not self._still:
                 raise
             self.undo()
             self._spread()
@@ -263,9 +263,14 @@ class Stack:
         assert losses_L is not None
         return grads_LP, losses_L
 
+    @property
+    def _still(self) -> set[str]:
+        """The buffers that lanes share, since training does not change them."""
+        return self.shared.keys() & dict(self.objective.named_buffers()).keys()
+
     def _spread(self) -> None:
         """Give each lane its own of every buffer: one that stood still has begun to move."""
-        for name in self.shared.keys() & dict(self.objective.named_buffers()).keys():
+        for name in self._still:
             self.init_buffers[name] = torch.stack([self.shared.pop(name)] * len(self.init_IP))
             self.buffers[name] = self._of_lanes(self.init_buffers[name])
             self.moving.append(name)

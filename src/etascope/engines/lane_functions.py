@@ -1,4 +1,8 @@
-"""Tensors where torch takes floats: rates of dropout and of label smoothing that differ from lane to lane."""
+"""What torch does for a lane that has it by itself, and not under `vmap`.
+
+That is: rates of dropout and of label smoothing as tensors, since they differ from lane to lane; and batch
+normalisation in mixed precision.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["TensorOptions", "dropout"]
+__all__ = ["LaneFunctions", "dropout"]
 
 
-class TensorOptions(TorchFunctionMode):
-    """While it is entered, torch's dropout takes a tensor as `p`, and its cross entropy one as `label_smoothing`."""
+class LaneFunctions(TorchFunctionMode):
+    """While it is entered, torch's dropout takes a tensor as `p`, and its cross entropy one as `label_smoothing`.
+
+    Batch normalisation takes an input of less precision than its statistics.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Take the place of a function that was given such a tensor; leave any other call as it is."""
@@ -25,6 +32,8 @@ class TensorOptions(TorchFunctionMode):
             # it is linear in the smoothing
             plain, smooth = (func(*args, **kwargs | {"label_smoothing": end}) for end in (0.0, 1.0))
             return plain + smoothing.to(plain.dtype) * (smooth - plain)
+        if func is F.batch_norm and args[1] is not None and args[0].dtype in (torch.float16, torch.bfloat16):
+            return func(args[0].to(args[1].dtype), *args[1:], **kwargs).to(args[0].dtype)  # as torch does inside
         return func(*args, **kwargs)
 
 
