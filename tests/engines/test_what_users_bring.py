@@ -298,9 +298,17 @@ def plain_net() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, CLASSES))
 
 
+def norms() -> nn.Module:
+    """Normalisations of what a matrix product left in less precision; smooth, so that no unit is at a kink."""
+    return nn.Sequential(
+        *(nn.Linear(5, 16), nn.LayerNorm(16), nn.Linear(16, 16), nn.GroupNorm(2, 16), nn.Tanh()),
+        *(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Linear(16, CLASSES)),
+    )
+
+
 @pytest.mark.parametrize("precision", CLOSE)
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("model", [plain_net, OwnFunction], ids=["batch norm", "own function"])
+@pytest.mark.parametrize("model", [plain_net, norms, OwnFunction], ids=["batch norm", "norms", "own function"])
 def test_autocast(model: Callable[[], nn.Module], rule: str, precision: Any) -> None:
     optimizer, largest = RULES[rule]
     task = small_task(model=model, optimizer=optimizer, precision=precision)

@@ -1,7 +1,7 @@
 """What torch does for a lane that has it by itself, and not under `vmap`.
 
-That is: rates of dropout and of label smoothing as tensors, since they differ from lane to lane; and batch
-normalisation in mixed precision.
+That is: rates of dropout and of label smoothing as tensors, since they differ from lane to lane; and normalisations in
+mixed precision.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LaneFunctions", "dropout"]
 class LaneFunctions(TorchFunctionMode):
     """While it is entered, torch's dropout takes a tensor as `p`, and its cross entropy one as `label_smoothing`.
 
-    Batch normalisation takes an input of less precision than its statistics.
+    Normalisations take an input of less precision than their weights.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -32,8 +32,11 @@ class LaneFunctions(TorchFunctionMode):
             # it is linear in the smoothing
             plain, smooth = (func(*args, **kwargs | {"label_smoothing": end}) for end in (0.0, 1.0))
             return plain + smoothing.to(plain.dtype) * (smooth - plain)
-        if func is F.batch_norm and args[1] is not None and args[0].dtype in (torch.float16, torch.bfloat16):
-            return func(args[0].to(args[1].dtype), *args[1:], **kwargs).to(args[0].dtype)  # as torch does inside
+        if func in _NORMS and args[0].dtype in (torch.float16, torch.bfloat16):
+            # in float32 as torch does inside; on CUDA, autocast has it so but for batch normalisation
+            x = args[0] if args[0].is_cuda and func is not F.batch_norm else args[0].float()
+            out = func(x, *args[1:], **kwargs)
+            return out.to(args[0].dtype) if x is not args[0] else out
         return func(*args, **kwargs)
 
 
@@ -69,3 +72,4 @@ _DROPOUT: dict[Any, Callable[[Tensor], torch.Size]] = {
     F.dropout2d: _channels(None),  # three dimensions are taken as a batch of (C, L), as torch does
     F.dropout3d: _channels(4),
 }
+_NORMS = {F.batch_norm, F.group_norm, F.layer_norm}
