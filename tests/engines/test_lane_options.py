@@ -237,11 +237,32 @@ def test_lanes_that_see_the_same_hold_one_batch() -> None:
 
 
 def test_small_groups_share_a_stack_and_large_ones_do_not() -> None:
-    lanes = engine("lanes", small_task(train=shuffled()), chunk=8)
+    lanes = engine("lanes", small_task("linear", torch.float64, train=shuffled()), chunk=8)
     apart = [setting(0.01, seed=s) for s in range(12)]
     assert [len(unit) for unit in lanes.units(apart)] == [6, 6]
     many = [setting(lr, seed=s) for s in range(3) for lr in (0.01, 0.02, 0.03, 0.04, 0.05)]
     assert [{s.seed for s in unit} for unit in lanes.units(many)] == [{0}, {1}, {2}]
+
+
+class Permuted(nn.Module):
+    """Draws at init what is neither parameter nor buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order, self.net = torch.randperm(5), MODELS["linear"]().double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x[:, self.order])
+
+
+def test_seeds_whose_models_differ_in_more_than_tensors_have_stacks_of_their_own() -> None:
+    task = small_task("linear", torch.float64, model=Permuted)
+    settings = [setting(0.01, seed=s) for s in range(4)]
+    units = engine("lanes", task).units(settings)
+    assert [len(unit) for unit in units] == [1, 1, 1, 1]
+    for unit in units:
+        assert largest_gap(*(train(name, task, unit, 20) for name in ("lanes", "loop"))) <= 1e-9
+    assert len(engine("lanes", small_task()).units(settings)) == 1
 
 
 # ------------------------------------------------------------------------------------------- refusals

@@ -52,7 +52,10 @@ class Lanes:
             for setting in together:
                 same.setdefault((setting.seed, self.prepared.data_key(setting)), []).append(setting)
             few = [s for group in same.values() if len(group) < FEW for s in group]
-            for group in [few, *(group for group in same.values() if len(group) >= FEW)]:
+            if len({s.seed for s in few}) > 1:  # a model may draw other things at init than tensors
+                few = [s for s in few if self.prepared.differs_in_tensors_alone(s.seed)]
+            taken = set(few)
+            for group in [few, *(group for group in same.values() if group[0] not in taken)]:
                 out += _evenly(group, self.ran.chunk)
         return out
 

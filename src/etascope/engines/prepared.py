@@ -15,6 +15,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from ..errors import NoAnswer, TaskError
@@ -94,6 +95,7 @@ class Prepared:
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
         self._differentiates = False  # whether the judged loss takes gradients itself
+        self._alike: dict[int, bool] = {}  # by seed
         self._streams: dict[tuple[int, int, Options], Stream] = {}
         self._init: dict[tuple[int, tuple[int, ...] | Options], float] = {}  # by seed, and batches or options
 
@@ -227,6 +229,25 @@ class Prepared:
             return contextlib.nullcontext()
         dtype = torch.bfloat16 if self.task.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def differs_in_tensors_alone(self, seed: int) -> bool:
+        """Whether the model of this seed is that of seed 0 with other parameters and buffers, as a loss shows."""
+        if seed not in self._alike:
+            with kept():
+                self._alike[seed] = isinstance(self.task.model, nn.Module) or self._is_alike(seed)
+        return self._alike[seed]
+
+    def _is_alike(self, seed: int) -> bool:
+        other, own = self.objective(0), self.objective(seed)
+        at_init = {name: t.detach().clone() for name, t in [*own.named_parameters(), *own.named_buffers()]}
+        batch, losses = next(self.batches(0, -1)), []
+        for objective in (own, other):
+            seed_all("check", seed)
+            try:
+                losses.append(functional_call(objective, at_init, (batch,), strict=True).detach())
+            except (RuntimeError, TaskError):  # other tensors
+                return False
+        return torch.equal(*losses)
 
     @cached_property
     def moving(self) -> frozenset[str]:
