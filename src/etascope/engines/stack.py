@@ -19,34 +19,20 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 
 from ..errors import EngineError, TaskError
 from ..rules import read
+from .apart import Apart, filled
 from .base import Setting
 from .blame import user_code
-from .data import map_tensors, tensors
 from .lane_functions import LaneFunctions
+from .lane_scaler import LaneScaler
 from .loop import SKIPS
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
 
-__all__ = ["NEXT_MOVE", "Apart", "Stack", "quiet", "stackable"]
+__all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
 NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
 IN_PLACE = ("vmap: inplace", "would mutate a captured")  # how torch refuses to change what lanes share
-
-
-class Apart:
-    """One batch for each of a stack's streams of data."""
-
-    def __init__(self, batches: Sequence[Any]) -> None:
-        self.batches = tuple(batches)
-
-    def joined(self) -> tuple[Any, list[Tensor]] | None:
-        """One of the batches, and the tensors of all, stacked; None where shapes, or what is no tensor, differ."""
-        template, leaves = self.batches[0], [tensors(batch) for batch in self.batches]
-        kinds = [[(t.shape, t.dtype) for t in own] for own in leaves]
-        if any(kind != kinds[0] for kind in kinds) or not all(_alike(template, b) for b in self.batches[1:]):
-            return None
-        return template, [torch.stack(same) for same in zip(*leaves, strict=True)]
 
 
 class Stack:
@@ -81,7 +67,7 @@ class Stack:
         self.before: tuple[Tensor, dict[str, Tensor]] | None = None
 
         def lane_loss(params: dict[str, Tensor], own: dict[str, Any]) -> Tensor:
-            batch = _filled(self.batch, own["leaves"]) if own["leaves"] else self.batch
+            batch = filled(self.batch, own["leaves"]) if own["leaves"] else self.batch
             with self._own_options(own), prepared.autocast():
                 swapped = {**params, **self.shared, **own["buffers"]}
                 loss: Tensor = functional_call(self.objective, swapped, (batch,))
@@ -418,40 +404,6 @@ class Stack:
             self.buffers[name][lanes_L] = at_init[inits]
 
 
-class LaneScaler:
-    """The loss scale of each lane in fp16: torch's `GradScaler`, once for every lane.
-
-    It halves where a gradient overflows, and doubles after 2000 updates in a row without.
-    """
-
-    def __init__(self, n_lanes: int, device: torch.device) -> None:
-        like = torch.amp.GradScaler(device.type)
-        self._growth, self._interval = like.get_growth_factor(), like.get_growth_interval()
-        self._backoff = like.get_backoff_factor()
-        self.scale_L = torch.full((n_lanes,), like.get_scale(), device=device)
-        self._good_L = torch.zeros(n_lanes, dtype=torch.int64, device=device)
-
-    def of(self, lanes: Tensor | None) -> Tensor:
-        """The scales of all or some lanes."""
-        return self.scale_L if lanes is None else self.scale_L[lanes]
-
-    def unscaled(self, grads_LP: Tensor, lanes: Tensor | None) -> Tensor:
-        """Gradients of the loss, from those of the scaled loss."""
-        return grads_LP * self.of(lanes).double().reciprocal().to(grads_LP.dtype)[:, None]
-
-    def halve(self, lanes: Tensor) -> None:
-        """These lanes overflowed."""
-        self.scale_L[lanes] *= self._backoff
-        self._good_L[lanes] = 0
-
-    def grow(self) -> None:
-        """Every lane has its update."""
-        self._good_L += 1
-        due_L = self._good_L == self._interval
-        self.scale_L = torch.where(due_L, self.scale_L * self._growth, self.scale_L)
-        self._good_L.masked_fill_(due_L, 0)
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without torch's warning that an operation is batched by a loop: slower, not wrong, and `auto` measures."""
@@ -477,24 +429,6 @@ def stackable(prepared: Prepared, settings: Sequence[Setting]) -> dict[Hashable,
 def _overflowed(grads_LP: Tensor, losses_L: Tensor) -> Tensor:
     """The numbers of the lanes with a finite loss and a gradient that is none."""
     return (torch.isfinite(losses_L) & ~torch.isfinite(grads_LP).all(dim=1)).nonzero().flatten()
-
-
-def _filled(template: Any, leaves: Sequence[Tensor]) -> Any:
-    """A batch like the template with other tensors, in order."""
-    left = iter(leaves)
-    return map_tensors(template, lambda _: next(left))
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two batches are the same but for their tensors."""
-    try:
-        return bool(_bare(a) == _bare(b))
-    except Exception:  # whatever a foreign object makes of ==
-        return False
-
-
-def _bare(batch: Any) -> Any:
-    return map_tensors(batch, lambda _: None)  # type: ignore[arg-type, return-value]
 
 
 def _check_tensors(optimized: Sequence[Tensor], names: dict[int, str]) -> None:
