@@ -13,8 +13,8 @@ from tests.rules.lions import Lion
 from torch import Tensor, nn
 from torch.optim import ASGD, SGD, Adadelta, Adafactor, Adam, Adamax, NAdam, RAdam, RMSprop, Rprop
 
-from etascope.engines.lanes import refusal
 from etascope.engines.prepared import Prepared
+from etascope.engines.refusals import refusal
 from etascope.schedules import cosine, warmup
 
 LANES = 4

@@ -7,27 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ..records import Curve
 from ..records import Engine as Ran
 
-__all__ = ["Engine", "Facts", "OneByOne", "Setting", "Tick", "Trained", "Unit"]
+__all__ = ["Engine", "Facts", "OneByOne", "Options", "Setting", "Tick", "Trained", "Unit"]
 
 Tick = Callable[[int], None]  # called now and then with the number of training steps done since the last call
+Options: TypeAlias = tuple[tuple[str, Any], ...]  # (name, value) pairs, ascending by name; values can be hashed
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Setting:
-    """What one training differs in.
+    """What one training differs in; ascending by seed, lr and what is written of the options.
 
     Args:
         seed: where its randomness comes from.
         lr: peak learning rate.
+        options: whatever else: options of the optimizer, arguments of the loss and of the data, dropout, schedule.
     """
 
     seed: int
     lr: float
+    options: Options = ()
+
+    def __lt__(self, other: Setting) -> bool:
+        return self._rank < other._rank
+
+    @property
+    def _rank(self) -> tuple[Any, ...]:
+        named = [(k, (0, v) if isinstance(v, int | float) else (1, repr(v))) for k, v in self.options]
+        return self.seed, self.lr, named
+
+    def __str__(self) -> str:
+        """As it is written in `lanes=[...]`."""
+        return "{" + ", ".join(f"{k}: {v}" for k, v in [("lr", f"{self.lr:g}"), *self.written().items()]) + "}"
+
+    def written(self) -> dict[str, Any]:
+        """The options as plain data, for records and journals: a schedule as its text."""
+        return {name: _written(value) for name, value in self.options}
 
 
 @dataclass(frozen=True)
@@ -107,3 +126,9 @@ class OneByOne:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_written(v) for v in value]
+    return value if isinstance(value, bool | int | float | str) else repr(value)

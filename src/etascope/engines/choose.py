@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ..errors import OptionError
 from ..records import Engine as Ran
+from .base import Setting
 from .blame import user_code
-from .lanes import Lanes, refusal, refuse
+from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
 from .randomness import kept, start_cuda
+from .refusals import refusal, refuse
 from .trials import STEPS, WIDTH, Trial, Tried, try_out
 from .workers import Pool, Workers, cores, sendable
 
@@ -60,7 +62,14 @@ def as_device(device: str) -> torch.device:
 
 
 def choose(
-    prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, width: int = WIDTH, time_it: bool = False
+    prepared: Prepared,
+    asked: str,
+    seed: int,
+    steps_to_come: float,
+    *,
+    width: int = WIDTH,
+    time_it: bool = False,
+    settings: Sequence[Setting] = (),
 ) -> Chosen:
     """The engine for a race or sweep of `steps_to_come` training steps.
 
@@ -71,6 +80,7 @@ def choose(
         steps_to_come: the budget in training steps; trials take at most 4% of it.
         width: how many settings are to be trained at once, mostly.
         time_it: measure the step even where there is nothing to choose (for a budget in minutes).
+        settings: what is to be trained, where it differs in more than seed and lr.
 
     Raises:
         OptionError: an unknown engine.
@@ -78,7 +88,7 @@ def choose(
     """
     if asked not in ENGINES:
         raise OptionError(f"engine {asked!r} is unknown.", f"Give one of {', '.join(ENGINES)}.")
-    reason = None if asked == "loop" else refusal(prepared, seed)
+    reason = None if asked == "loop" else refusal(prepared, seed, settings)
     if asked == "lanes" and reason is not None:
         raise refuse(reason)
     chunk = 1 if asked == "loop" or reason else _chunk(prepared, seed)

@@ -14,10 +14,11 @@ import torch
 from ..records import Engine as Ran
 from .base import Setting
 from .data import CACHE_BYTES, tensors
-from .lanes import Stack, first_sentence, quiet
 from .loop import Loop
 from .prepared import Prepared
 from .randomness import seed_all
+from .refusals import first_sentence
+from .stack import Stack, quiet
 
 __all__ = ["STEPS", "WIDTH", "Trial", "Tried", "try_out"]
 

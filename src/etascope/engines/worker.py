@@ -36,8 +36,8 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         import torch
 
         from .choose import rebuild_engine
-        from .lanes import quiet
         from .prepared import Prepared
+        from .stack import quiet
         from .trials import try_out
 
         torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Setting, Trained, place, said
+from ..engines import Engine, Options, Setting, Trained, place, said
 from ..errors import TaskError
 from ..numbers import plural
 from ..records import Curve, Rung
@@ -132,12 +132,14 @@ class Session:
         rung, prepared = self.rungs[-1], getattr(self.engine, "prepared", None)
         if prepared is None:
             return
-        for seed in rung.seeds:
-            ends = [c.diverged_at for c in rung.curves if c.seed == seed]
-            seen = [step + 1 for step in ends if step is not None]
-            if len(seen) < len(ends):
+        seen: dict[tuple[int, Options], list[int | None]] = {}
+        for c in rung.curves:
+            seen.setdefault((c.seed, prepared.data_options(c.options)), []).append(c.diverged_at)
+        for (seed, options), ends in seen.items():
+            steps = [step + 1 for step in ends if step is not None]
+            if len(steps) < len(ends):
                 continue
-            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(seen))) is not None:
+            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)) is not None:
                 raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
 
     def init(self, curve: Curve) -> float:
