@@ -6,7 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-__all__ = ["cost", "duration", "exact", "loss", "lr", "lr_range", "options", "percent", "plural", "steps", "ticks"]
+__all__ = [
+    "cost",
+    "duration",
+    "exact",
+    "loss",
+    "lr",
+    "lr_range",
+    "options",
+    "percent",
+    "plural",
+    "size",
+    "steps",
+    "ticks",
+]
 
 
 def lr(value: float, digits: int = 2) -> str:
@@ -138,6 +151,18 @@ def plural(count: int, noun: str) -> str:
     ('1 rung', '3 rungs')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(count: float) -> str:
+    """Memory, to two digits.
+
+    >>> size(3e5), size(118.3e6), size(7.26e9)
+    ('less than 1 MB', '120 MB', '7.3 GB')
+    """
+    if count < 1e6:
+        return "less than 1 MB"
+    mega = float(f"{count / 1e6:.1e}")
+    return f"{mega:g} MB" if mega < 1000 else f"{mega / 1000:g} GB"
 
 
 def cost(runs: float) -> str:

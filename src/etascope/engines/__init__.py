@@ -6,6 +6,7 @@ from .callable import TrainingFunction
 from .choose import Chosen, as_device, choose, rebuild_engine
 from .lanes import Lanes
 from .loop import Loop
+from .memory import memory
 from .options import check_options
 from .prepared import Prepared
 from .randomness import derive, undisturbed
@@ -29,6 +30,7 @@ __all__ = [
     "check_options",
     "choose",
     "derive",
+    "memory",
     "place",
     "rebuild_engine",
     "said",

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ..errors import OptionError
 from ..records import Engine as Ran
 from .base import Setting
-from .blame import user_code
 from .lanes import Lanes
 from .loop import Loop
+from .memory import Need, need_of
 from .prepared import Prepared
-from .randomness import kept, start_cuda
+from .randomness import start_cuda
 from .refusals import refusal, refuse
-from .trials import STEPS, WIDTH, Trial, Tried, try_out
+from .trials import STEPS, WIDTH, Trial, Tried, samples_of, try_out
 from .workers import Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
@@ -67,7 +66,6 @@ def choose(
     seed: int,
     steps_to_come: float,
     *,
-    width: int = WIDTH,
     time_it: bool = False,
     settings: Sequence[Setting] = (),
 ) -> Chosen:
@@ -78,9 +76,8 @@ def choose(
         asked: "auto", "lanes" or "loop"; an explicit engine never falls back.
         seed: the seed of the trials.
         steps_to_come: the budget in training steps; trials take at most 4% of it.
-        width: how many settings are to be trained at once, mostly.
         time_it: measure the step even where there is nothing to choose (for a budget in minutes).
-        settings: what is to be trained, where it differs in more than seed and lr.
+        settings: what is to be trained, where that is known; else a few lrs at a time.
 
     Raises:
         OptionError: an unknown engine.
@@ -91,13 +88,16 @@ def choose(
     reason = None if asked == "loop" else refusal(prepared, seed, settings)
     if asked == "lanes" and reason is not None:
         raise refuse(reason)
-    chunk = 1 if asked == "loop" or reason else _chunk(prepared, seed)
+    seeds = sorted({seed, *(s.seed for s in settings)})
+    need = None if asked == "loop" or reason else need_of(prepared, seeds)
+    chunk = 1 if need is None else _chunk(prepared, need)
+    samples = samples_of(prepared, settings, seed, chunk)
     if asked == "auto":
         engines = ["loop", "lanes"] if reason is None else ["loop"]
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
     else:
         engines, allowed = [asked], math.inf if time_it else 0
-    tried = try_out(prepared, engines, seed, allowed, min(width, chunk), _typical_run(prepared, steps_to_come))
+    tried = try_out(prepared, engines, samples, allowed, _typical_run(prepared, steps_to_come))
     if asked == "lanes" and tried.failure is not None:
         raise refuse(tried.failure)
 
@@ -115,15 +115,22 @@ def choose(
     alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
     if asked != "auto" or prepared.device.type != "cpu" or best.lane_step_s * steps_to_come < WORTH_PROCESSES_S:
         return alone
-    return _side_by_side(prepared, alone, chunk, engines, seed, steps_to_come, width)
+    return _side_by_side(prepared, alone, need, engines, seed, steps_to_come, settings)
 
 
 def _side_by_side(
-    prepared: Prepared, alone: Chosen, chunk: int, engines: Sequence[str], seed: int, steps_to_come: float, width: int
+    prepared: Prepared,
+    alone: Chosen,
+    need: Need | None,
+    engines: Sequence[str],
+    seed: int,
+    steps_to_come: float,
+    settings: Sequence[Setting],
 ) -> Chosen:
     """Several processes, where trials at the same time in each show that they are faster than `alone`."""
+    width = len(settings) or WIDTH
     count = min(cores(), width)
-    payload = sendable(prepared) if count > 1 else ""
+    payload = sendable(prepared, settings) if count > 1 else ""
     if isinstance(payload, str):
         return _said(alone, payload)
     pool = Pool(payload, str(prepared.device), count)
@@ -131,9 +138,10 @@ def _side_by_side(
         if (reason := pool.greet()) is not None:
             pool.close()
             return _said(alone, reason)
-        each = min(chunk, math.ceil(width / count))
+        chunk = 1 if need is None else _chunk(prepared, need, count)
+        samples = samples_of(prepared, settings, seed, min(chunk, math.ceil(width / count)))
         allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
-        job = "trial", (engines, seed, allowed, each, _typical_run(prepared, steps_to_come))
+        job = "trial", (engines, samples, allowed, _typical_run(prepared, steps_to_come))
         tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
     except BaseException:
         pool.close()
@@ -147,7 +155,8 @@ def _side_by_side(
     best = min(took, key=lambda name: took[name], default=None)
     if best is None or took[best] * GAIN >= alone.step_s:
         pool.close()
-        return Chosen(alone.engine, spent, alone.step_s)
+        no_faster = Chosen(alone.engine, spent, alone.step_s)
+        return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
     why = f"{alone.step_s / took[best]:.1f}× one process of {alone.engine.ran.engine}, measured"
     ran = Ran(best, chunk if best == "lanes" else 1, 1, str(prepared.device), why, count)
     return Chosen(Workers(prepared, ran, pool), spent, took[best])
@@ -199,32 +208,10 @@ def _typical_run(prepared: Prepared, steps_to_come: float) -> int:
     return max(1, min(prepared.horizon, round(steps_to_come / 7)))
 
 
-def _chunk(prepared: Prepared, seed: int) -> int:
-    """Lanes at once, so that their parameters, gradients and states, and what backward needs, fit into memory.
+def _chunk(prepared: Prepared, need: Need, processes: int = 1) -> int:
+    """Lanes at once, so that they fit into memory.
 
     On a CPU they should fit into its cache, past which a wide stack is slower than several (`benchmarks/lanes.py`).
     """
-    model_bytes = sum(q.numel() * q.element_size() for q in prepared.model(seed).parameters())
-    # six of the model: parameters, gradients, two states and two passing copies; activations and their gradients
-    lane_bytes = 6 * model_bytes + 2 * _activation_bytes(prepared, seed)
-    fast = max(WIDTH, CPU_CACHE_BYTES // lane_bytes) if prepared.device.type == "cpu" else CHUNK
-    return int(max(1, min(CHUNK, STACK_BYTES // lane_bytes, fast)))
-
-
-def _activation_bytes(prepared: Prepared, seed: int) -> int:
-    """Bytes that one forward pass keeps for its gradient, beside the model."""
-    with kept(), user_code("loss"):
-        objective, batch = prepared.objective(seed), next(prepared.batches(seed, -1))
-        saved: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            if tensor.layout == torch.strided:
-                storage = tensor.untyped_storage()
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor.detach()  # held by the graph, so that no address is used twice
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            _ = objective(batch)
-    for own in (*objective.parameters(), *objective.buffers()):
-        saved.pop(own.untyped_storage().data_ptr(), None)
-    return sum(saved.values())
+    fast = max(WIDTH, CPU_CACHE_BYTES // need.lane) if prepared.device.type == "cpu" else CHUNK
+    return min(CHUNK, need.lanes(STACK_BYTES // processes), fast)

@@ -46,16 +46,19 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         send("failed", f"{type(error).__name__}: {error}")
         return
     send("ready", None)
+    engine: Any = None
     while True:
         kind, asked = pickle.load(inbox)
         try:
             if kind == "trial":
-                engines, seed, allowed, width, run = asked
-                done: Any = try_out(prepared, engines, seed, allowed, width, run, counts=(1,))
+                engines, samples, allowed, run = asked
+                done: Any = try_out(prepared, engines, samples, allowed, run, counts=(1,))
             else:
                 ran, unit, steps, rung = asked
+                if engine is None or engine.ran != ran:
+                    engine = rebuild_engine(prepared, ran)
                 with quiet():
-                    done = rebuild_engine(prepared, ran).train(unit, steps, rung, lambda n: send("tick", n))
+                    done = engine.train(unit, steps, rung, lambda n: send("tick", n))
         except BaseException as error:
             send("raised", _sendable(error))
         else:

@@ -34,11 +34,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def sendable(prepared: Prepared) -> bytes | str:
-    """The task as bytes for another process, or why it cannot be sent."""
+def sendable(prepared: Prepared, settings: Sequence[Setting] = ()) -> bytes | str:
+    """The task as bytes for another process, or why it, or a setting with a function in it, cannot be sent."""
     import cloudpickle
 
     try:
+        cloudpickle.dumps(settings)
         payload: bytes = cloudpickle.dumps(prepared.task)
     except Exception as error:
         return f"the task cannot be sent to another process ({type(error).__name__}: {str(error).splitlines()[0]})"
@@ -95,13 +96,16 @@ class Pool:
             EngineError: a job ended two processes.
             BaseException: what a job raised.
         """
-        todo, said = deque(enumerate(jobs)), queue.SimpleQueue[tuple[str, int, Any]]()
+        import cloudpickle
+
+        data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
+        todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
 
         def feed(number: int) -> None:
             with suppress(IndexError):
                 while not self._closed:
-                    i, job = todo.popleft()
-                    self._do(number, i, job, said)
+                    i = todo.popleft()
+                    self._do(number, i, data[i], said)
 
         threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(jobs)))]
         for thread in threads:
@@ -114,16 +118,22 @@ class Pool:
             elif kind == "raised":
                 todo.clear()
                 raise value
+            elif kind == "ended":
+                todo.clear()
+                raise EngineError(
+                    f"a worker process ended twice, with exit code {value}, at {_at(*jobs[i])}.",
+                    f"It may have run out of memory. {NEXT_MOVE}",
+                )
             else:
                 missing -= 1
                 yield i, value
 
-    def _do(self, number: int, i: int, job: tuple[str, Any], said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
+    def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
         told = 0
         for _ in range(2):
             process = self._processes[number]
             try:
-                self._write(process, pickle.dumps(job))
+                self._write(process, data)
                 while (answer := self._read(process))[0] == "tick":
                     told += answer[1]
                     said.put(("tick", i, answer[1]))
@@ -140,8 +150,7 @@ class Pool:
                 with suppress(EOFError, OSError):  # if it cannot even start, the job finds out
                     self._write(again, self._hello)
                     self._read(again)
-        what = f"a worker process ended twice, with exit code {code}, at {job[1][1:] if job[0] == 'train' else job[0]}"
-        said.put(("raised", i, EngineError(f"{what}.", f"It may have run out of memory. {NEXT_MOVE}")))
+        said.put(("ended", i, code))
 
     def _write(self, process: subprocess.Popen[bytes], data: bytes) -> None:
         assert process.stdin is not None
@@ -158,6 +167,15 @@ class Pool:
         with self._changing:
             self._closed = True
             _end(self._processes)
+
+
+def _at(kind: str, asked: Any) -> str:
+    """What a job was, in words."""
+    if kind != "train":
+        return f"a {kind}"
+    _, unit, steps, _ = asked
+    lanes = ", ".join(f"{s}, seed {s.seed}" for s in unit[:3]) + (" …" if len(unit) > 3 else "")
+    return f"{lanes}, of {steps} steps"
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -204,15 +222,15 @@ class Workers:
 
     def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
         """Train units side by side; (index, result) as they are finished."""
-        if len(units) < 2 or (pool := self._started()) is None:
+        if len(units) < 2 or (pool := self._started(units)) is None:
             yield from self._inner.train_each(units, steps, rung, tick)
             return
         inner = replace(self.ran, workers=1)
         yield from pool.ask([("train", (inner, unit, steps, rung)) for unit in units], tick)
 
-    def _started(self) -> Pool | None:
+    def _started(self, units: Sequence[Unit] = ()) -> Pool | None:
         if self._pool is None:
-            payload = sendable(self.prepared)
+            payload = sendable(self.prepared, [s for unit in units for s in unit])
             if isinstance(payload, str):
                 return None
             self._pool = Pool(payload, str(self.prepared.device), self.ran.workers)

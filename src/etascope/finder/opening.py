@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from ..engines import (
-    WIDTH,
     Engine,
     Prepared,
     Setting,
@@ -172,13 +171,11 @@ class _Bench:
         asked, timed = self.asked, self.asked.time_it or self.asked.budget.runs is None
         if self.prepared is not None:
             to_come = (asked.budget.runs or UNLIMITED) * self.horizon
-            width = len(asked.deciding.get("lrs", asked.settings)) or WIDTH
             chosen = choose(
                 self.prepared,
                 asked.engine,
                 asked.seed,
                 to_come,
-                width=width,
                 time_it=timed,
                 settings=asked.settings,
             )

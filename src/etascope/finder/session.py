@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Options, Setting, Trained, place, said
+from ..engines import Engine, Options, Setting, Trained, memory, place, said
 from ..errors import TaskError
 from ..numbers import plural
 from ..records import Curve, Rung
@@ -89,6 +89,11 @@ class Session:
             results[todo[k]] = done
             self._keep(rung, steps, done)
         return [curve for done in results if done is not None for curve in done.curves]
+
+    def memory(self, settings: Sequence[Setting]) -> int | None:
+        """About what memory it takes to train these, in bytes; None where that is a training function's affair."""
+        prepared = getattr(self.engine, "prepared", None)
+        return None if prepared is None else memory(prepared, self.engine.ran, self.engine.units(settings))
 
     def _keep(self, rung: int, steps: int, done: Trained) -> None:
         curves = done.curves

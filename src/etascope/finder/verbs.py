@@ -206,7 +206,9 @@ def sweep(
     with opened(asked) as (session, head):
         session.journal.begin(head)
         asked.told.start(len(settings) * session.horizon)
-        asked.told.plan(f"plan: {_trained_by(session)}; {said} x {n.steps(session.horizon)}")
+        needed = session.memory(settings)
+        takes = "" if needed is None else f"; about {n.size(needed)}"
+        asked.told.plan(f"plan: {_trained_by(session)}; {said} x {n.steps(session.horizon)}{takes}")
         curves = session.train(0, settings, session.horizon)
         session.must_train(curves)
         session.must_have_clean_data()
