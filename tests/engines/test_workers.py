@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_tasks import CPU, cross_entropy, small_task
+from small_tasks import CPU, batches, cross_entropy, largest_gap, setting, small_task
 from torch import Tensor, nn
 
+import etascope as eta
 from etascope.engines.base import Setting
 from etascope.engines.lanes import Lanes
 from etascope.engines.loop import Loop
@@ -23,7 +26,10 @@ from etascope.engines.workers import Pool, Workers, sendable
 from etascope.errors import EngineError, TaskError
 from etascope.records import Curve
 from etascope.records import Engine as Ran
+from etascope.schedules import as_schedule
 from etascope.task import Task
+
+choose_module = importlib.import_module("etascope.engines.choose")  # its name is also that of the function
 
 SETTINGS = [Setting(seed, lr) for seed in (0, 1) for lr in (1e-3, 1e-2, 1e-1, 1e9)]
 
@@ -53,6 +59,67 @@ def test_the_same_curves_as_in_one_process(engine: str) -> None:
     assert found == trained(alone)[0]
     assert told == sum(c.trained for c in found.values())
     assert any(c.diverged for c in found.values())
+
+
+def smoothed(model: nn.Module, batch: Any, label_smoothing: float = 0.0) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1], label_smoothing=label_smoothing)
+
+
+def folds(seed: int, fold: int = 0) -> Iterator[Any]:
+    return iter(batches("linear", seed=100 * fold + seed % 100))
+
+
+def test_lanes_with_options_give_the_loops_curves() -> None:
+    def halved(t: int) -> float:
+        return 0.5 ** (t / 6)
+
+    given: list[dict[str, Any]] = [
+        {"momentum": 0.5, "schedule": eta.cosine()},
+        {"nesterov": True, "weight_decay": 0.01},
+        {"label_smoothing": 0.1, "fold": 1},
+        {"schedule": as_schedule(halved), "fold": 2},
+    ]
+    settings = [setting(lr, seed, **options) for seed in (0, 1) for lr in (1e-2, 3e-2) for options in given]
+    task = small_task(loss=smoothed, train=folds, horizon=20)
+    side_by_side = workers(task, "lanes")
+    try:
+        units = side_by_side.units(settings)
+        found = dict(side_by_side.train_each(units, 20, 0, lambda n: None))
+        assert side_by_side._pool is not None
+    finally:
+        side_by_side.close()
+    truth, alone = Loop(side_by_side.prepared, side_by_side.ran), Lanes(side_by_side.prepared, side_by_side.ran)
+    for i, unit in enumerate(units):
+        assert found[i].curves == alone.train(unit, 20, 0, lambda n: None).curves
+        loops = truth.train(unit, 20, 0, lambda n: None).curves
+        assert [c.options for c in found[i].curves] == [s.written() for s in unit]
+        assert largest_gap(found[i].curves, loops) < 1e-4
+
+
+def test_a_schedule_that_cannot_be_sent_is_trained_here() -> None:
+    lock = threading.Lock()
+
+    def locked(t: int) -> float:
+        with lock:
+            return 1.0
+
+    settings = [setting(lr, schedule=as_schedule(locked)) for lr in (1e-3, 1e-2)]
+    side_by_side = workers(small_task())
+    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda n: None))
+    assert side_by_side._pool is None and len(found) == 2
+    reason = sendable(side_by_side.prepared, settings)
+    assert isinstance(reason, str) and "lock" in reason
+
+
+@pytest.mark.parametrize(("gain", "words"), [(1e9, "; one process: 2 were no faster"), (1e-9, "2 processes")])
+def test_it_is_said_why_there_are_not_several(monkeypatch: pytest.MonkeyPatch, gain: float, words: str) -> None:
+    monkeypatch.setattr(choose_module, "GAIN", gain)
+    monkeypatch.setattr(choose_module, "WORTH_PROCESSES_S", 0)
+    monkeypatch.setattr(choose_module, "cores", lambda: 2)
+    settings = [setting(lr, nesterov=True, momentum=m) for lr in (1e-3, 1e-2) for m in (0.5, 0.9)]
+    chosen = choose_module.choose(Prepared(small_task(), CPU), "auto", 0, 4000, settings=settings)
+    chosen.engine.close()
+    assert words in chosen.engine.ran.why
 
 
 def test_a_process_that_dies_is_started_again_and_nothing_is_lost() -> None:

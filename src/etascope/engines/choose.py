@@ -157,7 +157,11 @@ def _side_by_side(
         pool.close()
         no_faster = Chosen(alone.engine, spent, alone.step_s)
         return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
-    why = f"{alone.step_s / took[best]:.1f}× one process of {alone.engine.ran.engine}, measured"
+    one, ratio = alone.engine.ran, f"{alone.step_s / took[best]:.1f}×"
+    if best == one.engine:
+        why = f"{one.why}; {count} processes {ratio} one"
+    else:
+        why = f"{count} processes of {best} {ratio} one of {one.engine}, measured"
     ran = Ran(best, chunk if best == "lanes" else 1, 1, str(prepared.device), why, count)
     return Chosen(Workers(prepared, ran, pool), spent, took[best])
 
