@@ -154,15 +154,15 @@ def plural(count: int, noun: str) -> str:
 
 
 def size(count: float) -> str:
-    """Memory, to two digits.
+    """Memory as it is told in advance, to two digits.
 
     >>> size(3e5), size(118.3e6), size(7.26e9)
-    ('less than 1 MB', '120 MB', '7.3 GB')
+    ('less than 1 MB', 'about 120 MB', 'about 7.3 GB')
     """
     if count < 1e6:
         return "less than 1 MB"
     mega = float(f"{count / 1e6:.1e}")
-    return f"{mega:g} MB" if mega < 1000 else f"{mega / 1000:g} GB"
+    return f"about {mega:g} MB" if mega < 1000 else f"about {mega / 1000:g} GB"
 
 
 def cost(runs: float) -> str:

@@ -91,7 +91,7 @@ def _not_for_vmap(prepared: Prepared, unit: Sequence[Setting]) -> str | None:
     except SystemExit as error:
         raise exited("the task's loss", error) from error
     except Exception as error:
-        return f"vmap cannot take {_module_of(error, model)}: {first_sentence(error)}"
+        return f"vmap cannot take {_module_of(error, model)}: {first_sentence(error).removeprefix('vmap: ')}"
     if losses_L.shape != (len(unit),) or grads_LP.shape != stack.params_LP.shape:
         return "its loss does not keep lanes apart"
     return None

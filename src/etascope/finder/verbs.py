@@ -207,7 +207,7 @@ def sweep(
         session.journal.begin(head)
         asked.told.start(len(settings) * session.horizon)
         needed = session.memory(settings)
-        takes = "" if needed is None else f"; about {n.size(needed)}"
+        takes = "" if needed is None else f"; {n.size(needed)}"
         asked.told.plan(f"plan: {_trained_by(session)}; {said} x {n.steps(session.horizon)}{takes}")
         curves = session.train(0, settings, session.horizon)
         session.must_train(curves)
