@@ -43,7 +43,7 @@ def measure(name, k, pool):
     settings = [Setting(0, float(lr)) for lr in np.geomspace(1e-5, 1e-2, k)]
     with undisturbed():
         prepared = Prepared(get(name), torch.device("cpu"))
-        auto = choose(prepared, "auto", 0, k * prepared.horizon, width=k).engine.ran
+        auto = choose(prepared, "auto", 0, k * prepared.horizon, settings=settings).engine.ran
     rivals = {("loop", t): Engine("loop", 1, t, "cpu") for t in THREADS}
     rivals |= {("lanes", t): Engine("lanes", k, t, "cpu") for t in THREADS}
     seconds = {key: [] for key in [*rivals, "auto", "two"]}

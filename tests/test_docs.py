@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -35,3 +36,9 @@ def test_the_gallery_is_as_the_docstrings_are(gallery: ModuleType) -> None:
     """If not: python docs/gallery.py."""
     assert (DOCS / "schedules.md").read_text(encoding="utf-8") == gallery.page()
     assert {path.stem for path in (DOCS / "schedules").glob("*.svg")} == NAMES.keys() == gallery.curves().keys()
+
+
+def test_the_page_on_lanes_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "lanes.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(example, {"__name__": "example"})
+    assert "{'dropout': 0.4, 'label_smoothing': 0.1}" in capsys.readouterr().out

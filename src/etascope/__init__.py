@@ -21,7 +21,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .attachment import Handle, absolute, attach
     from .finder import Plan, Progress, find, plan, sweep
-    from .records import Curve, Evidence, Finding, Predicted, Rung, Sweep, Unanswered, Verdict, load
+    from .records import Curve, Evidence, Finding, Lane, Predicted, Rung, Sweep, Unanswered, Verdict, load
     from .reports import Plot, answer, plot, report, text
     from .schedules import (
         Schedule,
@@ -59,6 +59,7 @@ __all__ = [
     "Curve",
     "Evidence",
     "Finding",
+    "Lane",
     "Plan",
     "Plot",
     "Predicted",
@@ -106,7 +107,7 @@ _HOMES = {
     "attachment": ("Handle", "absolute", "attach"),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Evidence", "Finding", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
+        "Curve", "Evidence", "Finding", "Lane", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-__all__ = ["cost", "duration", "exact", "loss", "lr", "lr_range", "percent", "plural", "steps", "ticks"]
+__all__ = [
+    "cost",
+    "duration",
+    "exact",
+    "loss",
+    "lr",
+    "lr_range",
+    "options",
+    "percent",
+    "plural",
+    "size",
+    "steps",
+    "ticks",
+]
 
 
 def lr(value: float, digits: int = 2) -> str:
@@ -30,6 +43,21 @@ def exact(value: float) -> str:
     ('2.1e-3', '1.23456e-3')
     """
     return next((s for d in range(2, 17) if float(s := lr(value, d)) == value), repr(value))
+
+
+def options(named: Mapping[str, object]) -> str:
+    """What a setting differs in beside seed and lr.
+
+    >>> options({"weight_decay": 0.1, "betas": [0.9, 0.99], "schedule": "cosine()"})
+    'weight_decay=0.1, betas=(0.9, 0.99), schedule=cosine()'
+    """
+    return ", ".join(f"{name}={_value(value)}" for name, value in named.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_value, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def lr_range(ends: tuple[float, float]) -> str:
@@ -123,6 +151,18 @@ def plural(count: int, noun: str) -> str:
     ('1 rung', '3 rungs')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(count: float) -> str:
+    """Memory as it is told in advance, to two digits.
+
+    >>> size(3e5), size(118.3e6), size(7.26e9)
+    ('less than 1 MB', 'about 120 MB', 'about 7.3 GB')
+    """
+    if count < 1e6:
+        return "less than 1 MB"
+    mega = float(f"{count / 1e6:.1e}")
+    return f"about {mega:g} MB" if mega < 1000 else f"about {mega / 1000:g} GB"
 
 
 def cost(runs: float) -> str:

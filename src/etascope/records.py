@@ -5,7 +5,8 @@
     ├── Finding             the answer of `find`, with its evidence
     └── Unanswered          the evidence of a race that allows no honest answer
 
-An evidence holds rungs, a rung holds curves, a curve is one training of one setting.
+An evidence holds rungs, a rung holds curves, a curve is one training of one setting. A lane is the curves of a rung
+that differ in their seed alone.
 
 Losses are "lower is better" everywhere; where a task judges by a metric with `goal="max"` they are
 the negated metric, and the records say `goal: "max"`. In Python a diverged loss is `inf`; in JSON,
@@ -36,6 +37,7 @@ __all__ = [
     "Engine",
     "Evidence",
     "Finding",
+    "Lane",
     "Predicted",
     "Rung",
     "Sweep",
@@ -70,6 +72,7 @@ class Curve:
         train: (step, training loss) points, means over equal stretches of the run.
         val: (step, validation loss) points, the first at step 0; empty without validation data.
         ended: the finite loss of a run that counts as diverged since it ended above the loss at init, else None.
+        options: what else the setting differed in, by name; a schedule as its text.
     """
 
     lr: Lr
@@ -81,6 +84,7 @@ class Curve:
     train: tuple[Point, ...] = ()
     val: tuple[Point, ...] = ()
     ended: float | None = None
+    options: Json = field(default_factory=dict, hash=False)
 
     @property
     def diverged(self) -> bool:
@@ -88,14 +92,40 @@ class Curve:
         return not math.isfinite(self.loss)
 
     def to_json(self) -> Json:
-        """Plain data; non-finite losses are None."""
-        return {f.name: encode(getattr(self, f.name)) for f in fields(self)}
+        """Plain data; non-finite losses are None, and `options` are left out where there are none."""
+        data = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
+        return data if self.options else {name: value for name, value in data.items() if name != "options"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "") -> Curve:
         """The inverse of `to_json`; `where` is what errors call it."""
         read: Curve = decode_fields(cls, data, where)
         return read
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of a rung: a learning rate with its options, over seeds.
+
+    Attributes:
+        lr: the peak learning rate.
+        options: what else it differs in, by name.
+        curves: its trainings, ascending in seed.
+    """
+
+    lr: float
+    options: Json
+    curves: tuple[Curve, ...]
+
+    @property
+    def losses(self) -> FloatArray:
+        """Final losses, shape (S,); `inf` where a setting diverged."""
+        return np.array([c.loss for c in self.curves])
+
+    @property
+    def mean(self) -> float:
+        """Mean final loss over seeds; `inf` where one of them diverged."""
+        return float(self.losses.mean())
 
 
 @dataclass(frozen=True)
@@ -112,7 +142,7 @@ class Rung:
         What ended above the loss at init with a smaller lr than the best did not diverge: it learnt nothing, and noise
         or the running statistics of a batch normalisation lifted it.
         """
-        ordered = sorted(curves, key=lambda c: (c.lr, c.seed))
+        ordered = sorted(curves, key=lambda c: (c.lr, _said(c), c.seed))
         best = min(ordered, key=lambda c: c.loss)
         return cls(
             steps,
@@ -133,13 +163,25 @@ class Rung:
 
     @property
     def losses(self) -> FloatArray:
-        """Final losses, shape (R, S) for R lrs and S seeds; `inf` diverged, `nan` not trained."""
+        """Final losses, shape (R, S) for R lrs and S seeds; `inf` diverged, `nan` not trained.
+
+        Where settings differ in options too, the lowest of each lr and seed; all of them stand in `lanes`.
+        """
         table = np.full((len(self.lrs), len(self.seeds)), np.nan)
         rows = {lr: i for i, lr in enumerate(self.lrs)}
         cols = {seed: i for i, seed in enumerate(self.seeds)}
         for c in self.curves:
-            table[rows[c.lr], cols[c.seed]] = c.loss
+            at = rows[c.lr], cols[c.seed]
+            table[at] = np.fmin(table[at], c.loss)
         return table
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The curves by what they differ in beside the seed, ascending in lr."""
+        rows: dict[tuple[float, str], list[Curve]] = {}
+        for c in sorted(self.curves, key=lambda c: (c.lr, _said(c), c.seed)):
+            rows.setdefault((c.lr, _said(c)), []).append(c)
+        return tuple(Lane(lr, same[0].options, tuple(same)) for (lr, _), same in rows.items())
 
     def to_json(self) -> Json:
         """Plain data: the table first, then every setting's curve."""
@@ -158,6 +200,11 @@ class Rung:
         return read
 
 
+def _said(curve: Curve) -> str:
+    """A curve's options as a text to sort and tell them apart by."""
+    return json.dumps(curve.options, sort_keys=True) if curve.options else ""
+
+
 @dataclass(frozen=True)
 class Engine:
     """What trained: the engine that `auto` resolved to, and why.
@@ -168,6 +215,7 @@ class Engine:
         threads: torch's CPU threads while training.
         device: "cpu", "cuda:0" …
         why: one sentence.
+        workers: processes that train side by side.
     """
 
     engine: str
@@ -175,6 +223,7 @@ class Engine:
     threads: int
     device: str
     why: str = ""
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -326,7 +375,11 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(Evidence):
-    """Every learning rate of a grid, trained to the full horizon: the dense truth."""
+    """Every setting of a grid, trained to the full horizon: the dense truth.
+
+    Where settings differ in more than lr and seed (`sweep(lanes=[...])`), what is said of the learning rate (`zone`,
+    `edge`, `mean_loss`, `regret`) is said beside the options of the best lane.
+    """
 
     schema: ClassVar[str] = "etascope.sweep/1"
 
@@ -342,32 +395,46 @@ class Sweep(Evidence):
 
     @property
     def losses(self) -> FloatArray:
-        """Final losses, shape (R, S); `inf` where a setting diverged."""
+        """Final losses, shape (R, S); `inf` where a setting diverged. See `Rung.losses`."""
         return self.rungs[0].losses
 
     @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """What was trained, ascending in lr: each lr with its options and its curves over seeds."""
+        return self.rungs[0].lanes
+
+    @property
+    def best_lane(self) -> Lane:
+        """The lane of the lowest mean over its seeds; one that diverges for a seed is out."""
+        return min(self.lanes, key=lambda lane: lane.mean)
+
+    @property
     def best(self) -> tuple[float, float]:
-        """(lr, mean loss) of the lowest mean over seeds; a setting that diverges for one seed is out."""
-        mean = self.losses.mean(axis=1)
-        i = int(np.argmin(mean))
-        return float(self.lrs[i]), float(mean[i])
+        """(lr, mean loss) of the best lane."""
+        return self.best_lane.lr, self.best_lane.mean
+
+    @property
+    def _means(self) -> tuple[list[float], FloatArray]:
+        """Learning rates, and mean losses over seeds, of the lanes with the best one's options."""
+        options = self.best_lane.options
+        beside = [lane for lane in self.lanes if lane.options == options]
+        return [lane.lr for lane in beside], np.array([lane.mean for lane in beside])
 
     @property
     def tolerance(self) -> float:
         """The zone's height above the best: max(2% of (loss at init − best), one seed deviation at the best)."""
-        best_lr, best = self.best
-        seeds = self.losses[list(self.lrs).index(best_lr)]
-        deviation = float(seeds.std(ddof=1)) if len(seeds) > 1 else 0.0
-        drop = 0.0 if self.init_loss is None else self.init_loss - best
+        lane = self.best_lane
+        deviation = float(lane.losses.std(ddof=1)) if len(lane.curves) > 1 else 0.0
+        drop = 0.0 if self.init_loss is None else self.init_loss - lane.mean
         return max(0.02 * drop, deviation)
 
     def mean_loss(self, lr: float) -> float:
         """Mean loss over seeds at `lr`, linear in log lr; `inf` beyond the grid or beside a divergence."""
-        mean, x = self.losses.mean(axis=1), np.log(self.lrs)
-        u = math.log(lr)
+        lrs, mean = self._means
+        x, u = np.log(lrs), math.log(lr)
         if not x[0] - 1e-9 <= u <= x[-1] + 1e-9:
             return math.inf
-        i = int(np.clip(np.searchsorted(x, u), 1, len(x) - 1))
+        i = int(np.clip(np.searchsorted(x, u), min(1, len(x) - 1), len(x) - 1))
         if abs(u - x[i]) < 1e-9 or abs(u - x[i - 1]) < 1e-9:
             return float(mean[i if abs(u - x[i]) < 1e-9 else i - 1])
         if not np.isfinite(mean[i - 1 : i + 1]).all():
@@ -380,8 +447,8 @@ class Sweep(Evidence):
         best_lr, best = self.best
         if not math.isfinite(best):
             return None
-        mean, x = self.losses.mean(axis=1), np.log(self.lrs)
-        limit, at = best + self.tolerance, list(self.lrs).index(best_lr)
+        lrs, mean = self._means
+        x, limit, at = np.log(lrs), best + self.tolerance, lrs.index(best_lr)
 
         def reach(step: int) -> float:
             i = at
@@ -397,11 +464,12 @@ class Sweep(Evidence):
     @property
     def edge(self) -> float | None:
         """The smallest lr from which on every larger one diverges (for at least one seed); None if none does."""
-        bad: NDArray[np.bool_] = np.logical_not(np.isfinite(self.losses).all(axis=1))
+        lrs, mean = self._means
+        bad: NDArray[np.bool_] = np.logical_not(np.isfinite(mean))
         if not bad[-1]:
             return None
         trains = np.flatnonzero(~bad)
-        return float(self.lrs[trains[-1] + 1] if len(trains) else self.lrs[0])
+        return float(lrs[trains[-1] + 1] if len(trains) else lrs[0])
 
     def regret(self, lr: float) -> float:
         """(loss at `lr` − best) / (loss at init − best), at the full horizon; `inf` where it diverges."""

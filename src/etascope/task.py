@@ -43,9 +43,11 @@ class Task:
         optimizer: a `torch.optim` class, a `functools.partial` of one, or `(params, lr) -> Optimizer`; called
             once for each setting.
         train: a DataLoader, a list of batches (its order is kept), or a function from a seed to an iterator.
-            Batches may be any nesting of tensors in tuples, lists, dicts and mappings.
+            Batches may be any nesting of tensors in tuples, lists, dicts and mappings. What a function takes beyond
+            the seed, by name and with a default, `sweep(lanes=[...])` may set: `lambda seed, fold=0: ...`.
         horizon: optimizer steps of a complete run, or a text such as "3ep" (epochs of `train`).
-        loss: `(model, batch) -> scalar`; default `model(**batch).loss`.
+        loss: `(model, batch) -> scalar`; default `model(**batch).loss`. What it takes beyond, by name and with a number
+            as default, `sweep(lanes=[...])` may set: `def loss(model, batch, label_smoothing=0.0)`.
         params: from the model to the tensors, or param groups, to optimize; default: all that require grad,
             in one group. A group's `lr_scale` (default 1) multiplies the peak lr.
         val: batches to judge on, iterable again and again; None judges the smoothed training loss.
@@ -54,6 +56,7 @@ class Task:
         schedule: a schedule, a function from step to multiplier over the horizon, or None for constant.
         accumulate: batches per optimizer step, whose losses are averaged.
         clip_norm: largest gradient norm, over the optimized parameters; None does not clip.
+        clip_value: largest absolute value of a gradient's element, clipped after the norm; None does not clip.
         precision: "fp32", or "bf16" / "fp16" for autocast (fp16 with a gradient scaler).
         name: what reports call it.
 
@@ -73,6 +76,7 @@ class Task:
     schedule: Schedule | Callable[[int], float] | None = None
     accumulate: int = 1
     clip_norm: float | None = None
+    clip_value: float | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     name: str = "task"
 
@@ -103,8 +107,10 @@ class Task:
             raise TaskError(f"precision is {self.precision!r}.", f"Give one of {', '.join(PRECISIONS)}.")
         if not _whole(self.accumulate) or self.accumulate < 1:
             raise TaskError(f"accumulate is {self.accumulate!r}.", "Give the batches per optimizer step, 1 or more.")
-        if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
-            raise TaskError(f"clip_norm is {self.clip_norm!r}.", "Give a positive norm, or None.")
+        for field, what in (("clip_norm", "norm"), ("clip_value", "bound")):
+            limit = getattr(self, field)
+            if limit is not None and not (_is_number(limit) and limit > 0):
+                raise TaskError(f"{field} is {limit!r}.", f"Give a positive {what}, or None.")
         _ = self.steps
         try:
             _ = self.bound_schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 from etascope.engines.base import Setting, Tick, Trained
 from etascope.engines.lanes import Lanes
 from etascope.engines.loop import Loop
-from etascope.engines.prepared import Prepared
+from etascope.engines.prepared import Objective, Prepared
+from etascope.engines.stack import Stack, quiet
 from etascope.records import Curve
 from etascope.records import Engine as Ran
 from etascope.task import Task
@@ -123,14 +125,18 @@ def engine(name: str, task: Task, chunk: int = 32) -> Loop | Lanes:
     return (Lanes if name == "lanes" else Loop)(prepared, Ran(name, chunk if name == "lanes" else 1, 1, "cpu"))
 
 
-def lanes_of(lrs: Sequence[float], seed: int = 0) -> list[Setting]:
-    return [Setting(seed, lr) for lr in lrs]
+def lanes_of(lrs: Sequence[float | Setting], seed: int = 0) -> list[Setting]:
+    return [lr if isinstance(lr, Setting) else Setting(seed, lr) for lr in lrs]
+
+
+def setting(lr: float, seed: int = 0, **options: Any) -> Setting:
+    return Setting(seed, lr, tuple(sorted(options.items())))
 
 
 def train(
     name: str,
     task: Task,
-    lrs: Sequence[float],
+    lrs: Sequence[float | Setting],
     steps: int,
     seed: int = 0,
     rung: int = 0,
@@ -151,3 +157,44 @@ def largest_gap(found: Sequence[Curve], truth: Sequence[Curve]) -> float:
         float(((a - b).abs() / b.abs()).max())
         for a, b in ((train_losses(f), train_losses(t)) for f, t in zip(found, truth, strict=True))
     )
+
+
+def off_at_the_loops_state(task: Task, lrs: Sequence[float | Setting], steps: int = 10) -> tuple[float, float]:
+    """Largest differences after loop steps: of a lane's gradient, by its norm, and of buffers."""
+    p, settings = Prepared(task, CPU), lanes_of(lrs)
+    stack, loop = Stack(p, settings), Loop(p, Ran("loop", 1, 1, "cpu"))
+    gradients, buffers = [], []
+    for k, s in enumerate(settings):
+        built = p.build(s.seed, s.lr, s.options)
+        stream = p.batches(s.seed, 0, s.options)
+        for _ in range(steps):
+            loop.step(built, stream, s.lr)
+        load(stack, k, built.objective)
+        loop._gradient(built, list(itertools.islice(stream, task.accumulate)))
+        scale = built.scaler.get_scale()
+        gradients.append(torch.cat([q.grad.flatten() for q in built.optimized]) / scale)
+        buffers.append(dict(built.objective.named_buffers()))
+    truth_LP = torch.stack(gradients)
+    seen = itertools.islice(stack.batches(0), steps * task.accumulate, (steps + 1) * task.accumulate)
+    with quiet():
+        grads_LP, _ = stack.gradients(list(seen))
+    gap = float(((grads_LP - truth_LP).norm(dim=1) / truth_LP.norm(dim=1)).max())
+    buffer_gap = max(
+        (
+            float((b.double() - buffers[k][n].double()).abs().max())
+            for k in range(len(settings))
+            for n, b in stack.lane(k).named_buffers()
+        ),
+        default=0.0,
+    )
+    return gap, buffer_gap
+
+
+def load(stack: Stack, k: int, objective: Objective) -> None:
+    """Set lane k to the loop's own state."""
+    params, buffers = dict(objective.named_parameters()), dict(objective.named_buffers())
+    with torch.no_grad():
+        for name, view in stack.views.items():
+            view[k] = params[name]
+        for name, own in stack.buffers.items():
+            own[k] = buffers[name]

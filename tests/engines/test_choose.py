@@ -8,16 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-from small_tasks import CPU, batches, cross_entropy, mlp, small_task
+from small_tasks import CPU, batches, cross_entropy, mlp, setting, small_task
 from torch import Tensor, nn
 
 from etascope.engines.choose import Chosen, choose
 from etascope.engines.prepared import Prepared
+from etascope.engines.stack import Stack
+from etascope.engines.trials import samples_of
 from etascope.errors import EngineError, TaskError
 from etascope.task import Task
 
 choose_module = importlib.import_module("etascope.engines.choose")  # its name is also that of the function
 PLENTY = 1e5  # steps to come
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`test_workers.py` has several."""
+    monkeypatch.setattr(choose_module, "cores", lambda: 1)
 
 
 def chosen(task: Task, asked: str = "auto", steps_to_come: float = PLENTY, **options: Any) -> Chosen:
@@ -111,3 +119,28 @@ def test_activations_count_in_how_many_lanes_there_are_at_once(monkeypatch: pyte
     assert chunks[0] == 32
     # 197 rows · 1000 · 4 bytes: what exp keeps; the product keeps its factor, 4 kB; twice that for the gradients
     assert chunks[1] == 8 * 2**20 // (2 * 4 * 1000 * 197) == 5
+
+
+def folds(seed: int, fold: int = 0) -> Any:
+    return batches("linear", seed=fold)
+
+
+def test_trials_train_what_a_sweep_does_once_for_each_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [setting(10.0 ** (3 + i), seed=i % 2, fold=i % 3, weight_decay=0.1) for i in range(9)]
+    switched = [setting(10.0**-i, nesterov=True) for i in range(3)]
+    prepared = Prepared(small_task(train=folds), CPU)
+    samples = sorted(samples_of(prepared, [*plain, *switched], 0, 32), key=lambda sample: -sample.share)
+    assert [(len(s.unit), s.share) for s in samples] == [(9, 0.75), (3, 0.25)]
+    assert {s.lr for sample in samples for s in sample.unit} <= {1e-4 * 1.1**i for i in range(9)}  # none diverges
+    assert sorted((s.seed, s.options) for s in samples[0].unit) == sorted((s.seed, s.options) for s in plain)
+
+    made: list[tuple[int, bool]] = []
+    init = Stack.__init__
+
+    def noted(self: Stack, prepared: Prepared, unit: Any) -> None:
+        init(self, prepared, unit)
+        made.append((len(unit), self.data_L is not None))
+
+    monkeypatch.setattr(Stack, "__init__", noted)
+    assert chosen(small_task(train=folds), settings=[*plain, *switched]).trial_steps > 0
+    assert {(9, True), (3, False)} <= set(made)

@@ -12,8 +12,8 @@ from small_tasks import CPU, batches, cross_entropy, lanes_of, mlp, small_task, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etascope.engines.lanes import Stack
 from etascope.engines.prepared import Prepared
+from etascope.engines.stack import Stack
 
 WILD = 3e38
 both_engines = pytest.mark.parametrize("name", ["loop", "lanes"])

@@ -23,6 +23,7 @@ from small_tasks import (
     lanes_of,
     largest_gap,
     mlp,
+    off_at_the_loops_state,
     small_task,
     train,
     train_losses,
@@ -31,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
-from etascope.engines.lanes import Stack, quiet, refusal
-from etascope.engines.prepared import Objective, Prepared
+from etascope.engines.prepared import Prepared
+from etascope.engines.refusals import refusal
+from etascope.engines.stack import Stack
 from etascope.schedules import cosine, warmup
-from etascope.task import Task
 
 RULES: dict[str, tuple[Callable[..., Any], float]] = {  # optimizer, and the largest of the lanes' lrs
     "sgd momentum": (partial(SGD, momentum=0.9), 0.1),
@@ -49,50 +50,6 @@ LANES = 8
 
 def lrs_up_to(largest: float) -> list[float]:
     return [largest * 10 ** (-k / 3) for k in reversed(range(LANES))]
-
-
-def load(stack: Stack, k: int, objective: Objective) -> None:
-    """Set lane k to the loop's own state."""
-    params, buffers = dict(objective.named_parameters()), dict(objective.named_buffers())
-    with torch.no_grad():
-        for name, view in stack.views.items():
-            view[k] = params[name]
-        for name, buffer in stack.buffers.items():
-            buffer[k] = buffers[name]
-
-
-def off_at_the_loops_state(task: Task, lrs: list[float], steps: int = 10) -> tuple[float, float]:
-    """Largest differences after loop steps: of a lane's gradient, by its norm, and of buffers."""
-    p = Prepared(task, CPU)
-    stack = Stack(p, lanes_of(lrs))
-    stream = p.batches(0, 0)
-    seen = [next(stream) for _ in range(steps)]
-    gradients, buffers = [], []
-    for k, lr in enumerate(lrs):
-        built = p.build(0, lr)
-        for batch in seen:
-            built.optimizer.zero_grad()
-            built.objective(batch).backward()
-            built.optimizer.step()
-        load(stack, k, built.objective)
-        built.optimizer.zero_grad()
-        built.objective(seen[-1]).backward()
-        optimized = [q for group in built.optimizer.param_groups for q in group["params"]]
-        gradients.append(torch.cat([q.grad.flatten() for q in optimized]))
-        buffers.append(dict(built.objective.named_buffers()))
-    truth_LP = torch.stack(gradients)
-    with quiet():
-        grads_LP, _ = stack.gradients([seen[-1]])
-    gap = float(((grads_LP - truth_LP).norm(dim=1) / truth_LP.norm(dim=1)).max())
-    buffer_gap = max(
-        (
-            float((stack.buffers[n][k].double() - b.double()).abs().max())
-            for k in range(len(lrs))
-            for n, b in buffers[k].items()
-        ),
-        default=0.0,
-    )
-    return gap, buffer_gap
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -195,6 +152,8 @@ ASKED: dict[str, Callable[[], dict[str, Any]]] = {
     "groups": lambda: {"params": groups, "optimizer": AdamW},
     "accumulate": lambda: {"accumulate": 2},
     "clip_norm": lambda: {"clip_norm": 0.05},
+    "clip_value": lambda: {"clip_value": 0.01},
+    "clip both": lambda: {"clip_norm": 0.05, "clip_value": 0.01},
     "schedule": lambda: {"schedule": warmup("10%") >> cosine()},
     "own schedule": lambda: {"schedule": lambda t: 1 / (1 + t)},
     "lr-dependent options": lambda: {"optimizer": lambda ps, lr: AdamW(ps, lr=lr, weight_decay=0.01 / lr)},

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset, WeightedRandomSampler
 
 from etascope.engines import randomness
-from etascope.engines.lanes import refusal
 from etascope.engines.randomness import seed_all, start_cuda, undisturbed
+from etascope.engines.refusals import refusal
 from etascope.errors import TaskError
 from etascope.task import Task
 

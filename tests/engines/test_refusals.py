@@ -14,8 +14,8 @@ from small_tasks import CPU, Bag, batches, cross_entropy, engine, lanes_of, mlp,
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from etascope.engines.lanes import refusal, refuse
 from etascope.engines.prepared import Prepared
+from etascope.engines.refusals import refusal, refuse
 from etascope.errors import NoAnswer, ScheduleError, TaskError
 from etascope.task import Task
 
@@ -96,8 +96,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "control flow": (within(Branches()), ["Branches (1.0)", "data-dependent control flow"]),
     ".item()": (within(Peeks()), ["Peeks (1.0)", ".item()"]),
     "replaced buffer": (within(Replaces()), ["'1.0.count'", "in place"]),
-    "unknown optimizer": ({"optimizer": torch.optim.NAdam}, ["NAdam", "no rule"]),
-    "bf16": ({"precision": "bf16"}, ["bf16", "fp32"]),
+    "unknown optimizer": ({"optimizer": torch.optim.Adafactor}, ["Adafactor", "no rule"]),
     "idle parameter": ({"model": Unused}, ["'idle.weight'", "no gradient"]),
     "dropped layer": ({"model": Dropped}, ["'maybe.weight'", "no gradient"]),
     "gradient hook": ({"model": hooked}, ["'0.weight'", "gradient hook"]),

@@ -344,10 +344,12 @@ def test_a_plan_checks_and_names_as_find_does():
 
 def test_explicit_lanes_never_fall_back():
     task = classifier(torch.randn(64, 4), torch.zeros(64, dtype=torch.long))
-    nadam = eta.Task(model=task.model, loss=task.loss, optimizer=torch.optim.NAdam, train=task.train, horizon=400)
-    with pytest.raises(eta.EngineError, match="NAdam"):
-        eta.find(nadam, engine="lanes")
-    assert "NAdam" in eta.find(nadam).engine.why
+    adafactor = eta.Task(
+        model=task.model, loss=task.loss, optimizer=torch.optim.Adafactor, train=task.train, horizon=400
+    )
+    with pytest.raises(eta.EngineError, match="Adafactor"):
+        eta.find(adafactor, engine="lanes")
+    assert "Adafactor" in eta.find(adafactor).engine.why
 
 
 def test_global_random_states_are_as_before():

@@ -1,14 +1,17 @@
-"""Engines: settings in, curves out. One protocol (`base.Engine`), three members, and the choice between them."""
+"""Engines: settings in, curves out. One protocol (`base.Engine`), four members, and the choice between them."""
 
-from .base import Engine, Facts, Setting, Trained
+from .base import Engine, Facts, Options, Setting, Trained
 from .blame import place, said
 from .callable import TrainingFunction
 from .choose import Chosen, as_device, choose, rebuild_engine
 from .lanes import Lanes
 from .loop import Loop
+from .memory import memory
+from .options import check_options
 from .prepared import Prepared
 from .randomness import derive, undisturbed
 from .trials import WIDTH
+from .workers import Workers
 
 __all__ = [
     "WIDTH",
@@ -17,13 +20,17 @@ __all__ = [
     "Facts",
     "Lanes",
     "Loop",
+    "Options",
     "Prepared",
     "Setting",
     "Trained",
     "TrainingFunction",
+    "Workers",
     "as_device",
+    "check_options",
     "choose",
     "derive",
+    "memory",
     "place",
     "rebuild_engine",
     "said",

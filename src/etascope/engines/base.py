@@ -5,29 +5,48 @@ The finder knows engines by this page alone, so that one method serves lanes, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ..records import Curve
 from ..records import Engine as Ran
 
-__all__ = ["Engine", "Facts", "Setting", "Trained"]
+__all__ = ["Engine", "Facts", "OneByOne", "Options", "Setting", "Tick", "Trained", "Unit"]
 
 Tick = Callable[[int], None]  # called now and then with the number of training steps done since the last call
+Options: TypeAlias = tuple[tuple[str, Any], ...]  # (name, value) pairs, ascending by name; values can be hashed
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Setting:
-    """What one training differs in.
+    """What one training differs in; ascending by seed, lr and what is written of the options.
 
     Args:
         seed: where its randomness comes from.
         lr: peak learning rate.
+        options: whatever else: options of the optimizer, arguments of the loss and of the data, dropout, schedule.
     """
 
     seed: int
     lr: float
+    options: Options = ()
+
+    def __lt__(self, other: Setting) -> bool:
+        return self._rank < other._rank
+
+    @property
+    def _rank(self) -> tuple[Any, ...]:
+        named = [(k, (0, v) if isinstance(v, int | float) else (1, repr(v))) for k, v in self.options]
+        return self.seed, self.lr, named
+
+    def __str__(self) -> str:
+        """As it is written in `lanes=[...]`."""
+        return "{" + ", ".join(f"{k}: {v}" for k, v in [("lr", f"{self.lr:g}"), *self.written().items()]) + "}"
+
+    def written(self) -> dict[str, Any]:
+        """The options as plain data, for records and journals: a schedule as its text."""
+        return {name: _written(value) for name, value in self.options}
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,9 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
+Unit = Sequence[Setting]  # what is trained, and journalled, together
+
+
 class Engine(Protocol):
     """Something that trains many settings for so many steps and returns their curves."""
 
@@ -82,3 +104,31 @@ class Engine(Protocol):
             rung: the rung's number; noise is seeded by (seed, rung).
             tick: progress.
         """
+
+    def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
+        """Train several units; (index, result) of each as it is finished, in any order."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class OneByOne:
+    """For engines that train one unit after the other and hold nothing."""
+
+    def train(self, unit: Unit, steps: int, rung: int, tick: Tick) -> Trained:
+        """Train the settings of one unit."""
+        raise NotImplementedError
+
+    def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
+        """Train the units in order."""
+        for i, unit in enumerate(units):
+            yield i, self.train(unit, steps, rung, tick)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_written(v) for v in value]
+    return value if isinstance(value, bool | int | float | str) else repr(value)

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import TaskError
 from ..records import Curve, Point
 from ..records import Engine as Ran
-from .base import Facts, Setting, Tick, Trained
+from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import exited, user_code
 from .judging import thin
 from .randomness import seed_all
@@ -23,7 +23,7 @@ Run = Callable[[float, int, int], Any]
 NEXT_MOVE = "Return the final loss as a number, or yield (step, train_loss) as it goes and return the final loss."
 
 
-class TrainingFunction:
+class TrainingFunction(OneByOne):
     """Calls `run(lr, steps, seed)` for each setting, one after the other.
 
     A call that raises, or returns a non-finite number, is a diverged setting; what it raised is handed on, for the case

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ..errors import OptionError
 from ..records import Engine as Ran
-from .blame import user_code
-from .lanes import Lanes, refusal, refuse
+from .base import Setting
+from .lanes import Lanes
 from .loop import Loop
+from .memory import Need, need_of
 from .prepared import Prepared
-from .randomness import kept, start_cuda
-from .trials import STEPS, WIDTH, Trial, try_out
+from .randomness import start_cuda
+from .refusals import refusal, refuse
+from .trials import STEPS, WIDTH, Trial, Tried, samples_of, try_out
+from .workers import Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
 
@@ -25,6 +27,7 @@ CHUNK = 32  # lanes at once, at most
 CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
+WORTH_PROCESSES_S = 30  # of training to come; to start them takes some seconds
 GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their risk
 
 
@@ -32,7 +35,7 @@ GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their
 class Chosen:
     """An engine, the training steps that choosing it took, and seconds per step of one lane (0 if not measured)."""
 
-    engine: Loop | Lanes
+    engine: Loop | Lanes | Workers
     trial_steps: int
     step_s: float
 
@@ -58,7 +61,13 @@ def as_device(device: str) -> torch.device:
 
 
 def choose(
-    prepared: Prepared, asked: str, seed: int, steps_to_come: float, *, width: int = WIDTH, time_it: bool = False
+    prepared: Prepared,
+    asked: str,
+    seed: int,
+    steps_to_come: float,
+    *,
+    time_it: bool = False,
+    settings: Sequence[Setting] = (),
 ) -> Chosen:
     """The engine for a race or sweep of `steps_to_come` training steps.
 
@@ -67,8 +76,8 @@ def choose(
         asked: "auto", "lanes" or "loop"; an explicit engine never falls back.
         seed: the seed of the trials.
         steps_to_come: the budget in training steps; trials take at most 4% of it.
-        width: how many settings are to be trained at once, mostly.
         time_it: measure the step even where there is nothing to choose (for a budget in minutes).
+        settings: what is to be trained, where that is known; else a few lrs at a time.
 
     Raises:
         OptionError: an unknown engine.
@@ -76,16 +85,19 @@ def choose(
     """
     if asked not in ENGINES:
         raise OptionError(f"engine {asked!r} is unknown.", f"Give one of {', '.join(ENGINES)}.")
-    reason = None if asked == "loop" else refusal(prepared, seed)
+    reason = None if asked == "loop" else refusal(prepared, seed, settings)
     if asked == "lanes" and reason is not None:
         raise refuse(reason)
-    chunk = 1 if asked == "loop" or reason else _chunk(prepared, seed)
+    seeds = sorted({seed, *(s.seed for s in settings)})
+    need = None if asked == "loop" or reason else need_of(prepared, seeds)
+    chunk = 1 if need is None else _chunk(prepared, need)
+    samples = samples_of(prepared, settings, seed, chunk)
     if asked == "auto":
         engines = ["loop", "lanes"] if reason is None else ["loop"]
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
     else:
         engines, allowed = [asked], math.inf if time_it else 0
-    tried = try_out(prepared, engines, seed, allowed, min(width, chunk), _typical_run(prepared, steps_to_come))
+    tried = try_out(prepared, engines, samples, allowed, _typical_run(prepared, steps_to_come))
     if asked == "lanes" and tried.failure is not None:
         raise refuse(tried.failure)
 
@@ -100,11 +112,72 @@ def choose(
         best, unmeasured = _guess(prepared, asked, reason, seed)
         why = why or unmeasured
     ran = Ran(best.engine, chunk if best.engine == "lanes" else 1, best.threads, str(prepared.device), why)
-    return Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
+    alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
+    if asked != "auto" or prepared.device.type != "cpu" or best.lane_step_s * steps_to_come < WORTH_PROCESSES_S:
+        return alone
+    return _side_by_side(prepared, alone, need, engines, seed, steps_to_come, settings)
 
 
-def rebuild_engine(prepared: Prepared, ran: Ran) -> Loop | Lanes:
+def _side_by_side(
+    prepared: Prepared,
+    alone: Chosen,
+    need: Need | None,
+    engines: Sequence[str],
+    seed: int,
+    steps_to_come: float,
+    settings: Sequence[Setting],
+) -> Chosen:
+    """Several processes, where trials at the same time in each show that they are faster than `alone`."""
+    width = len(settings) or WIDTH
+    count = min(cores(), width)
+    payload = sendable(prepared, settings) if count > 1 else ""
+    if isinstance(payload, str):
+        return _said(alone, payload)
+    pool = Pool(payload, str(prepared.device), count)
+    try:
+        if (reason := pool.greet()) is not None:
+            pool.close()
+            return _said(alone, reason)
+        chunk = 1 if need is None else _chunk(prepared, need, count)
+        samples = samples_of(prepared, settings, seed, min(chunk, math.ceil(width / count)))
+        allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
+        job = "trial", (engines, samples, allowed, _typical_run(prepared, steps_to_come))
+        tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
+    except BaseException:
+        pool.close()
+        raise
+    spent = alone.trial_steps + sum(t.spent for t in tried)
+    took = {
+        name: sum(t.lane_step_s for one in tried for t in one.trials if t.engine == name) / count**2
+        for name in engines
+        if all(name in {t.engine for t in one.trials} for one in tried)
+    }
+    best = min(took, key=lambda name: took[name], default=None)
+    if best is None or took[best] * GAIN >= alone.step_s:
+        pool.close()
+        no_faster = Chosen(alone.engine, spent, alone.step_s)
+        return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
+    one, ratio = alone.engine.ran, f"{alone.step_s / took[best]:.1f}×"
+    if best == one.engine:
+        why = f"{one.why}; {count} processes {ratio} one"
+    else:
+        why = f"{count} processes of {best} {ratio} one of {one.engine}, measured"
+    ran = Ran(best, chunk if best == "lanes" else 1, 1, str(prepared.device), why, count)
+    return Chosen(Workers(prepared, ran, pool), spent, took[best])
+
+
+def _said(alone: Chosen, reason: str) -> Chosen:
+    """The choice of one process, with the reason why there are not several."""
+    if reason:
+        ran = alone.engine.ran
+        alone.engine.ran = replace(ran, why=f"{ran.why}; one process: {reason}" if ran.why else reason)
+    return alone
+
+
+def rebuild_engine(prepared: Prepared, ran: Ran) -> Loop | Lanes | Workers:
     """The engine that a record names."""
+    if ran.workers > 1:
+        return Workers(prepared, ran)
     return Lanes(prepared, ran) if ran.engine == "lanes" else Loop(prepared, ran)
 
 
@@ -139,32 +212,10 @@ def _typical_run(prepared: Prepared, steps_to_come: float) -> int:
     return max(1, min(prepared.horizon, round(steps_to_come / 7)))
 
 
-def _chunk(prepared: Prepared, seed: int) -> int:
-    """Lanes at once, so that their parameters, gradients and states, and what backward needs, fit into memory.
+def _chunk(prepared: Prepared, need: Need, processes: int = 1) -> int:
+    """Lanes at once, so that they fit into memory.
 
     On a CPU they should fit into its cache, past which a wide stack is slower than several (`benchmarks/lanes.py`).
     """
-    model_bytes = sum(q.numel() * q.element_size() for q in prepared.model(seed).parameters())
-    # six of the model: parameters, gradients, two states and two passing copies; activations and their gradients
-    lane_bytes = 6 * model_bytes + 2 * _activation_bytes(prepared, seed)
-    fast = max(WIDTH, CPU_CACHE_BYTES // lane_bytes) if prepared.device.type == "cpu" else CHUNK
-    return int(max(1, min(CHUNK, STACK_BYTES // lane_bytes, fast)))
-
-
-def _activation_bytes(prepared: Prepared, seed: int) -> int:
-    """Bytes that one forward pass keeps for its gradient, beside the model."""
-    with kept(), user_code("loss"):
-        objective, batch = prepared.objective(seed), next(prepared.batches(seed, -1))
-        saved: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            if tensor.layout == torch.strided:
-                storage = tensor.untyped_storage()
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor.detach()  # held by the graph, so that no address is used twice
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            _ = objective(batch)
-    for own in (*objective.parameters(), *objective.buffers()):
-        saved.pop(own.untyped_storage().data_ptr(), None)
-    return sum(saved.values())
+    fast = max(WIDTH, CPU_CACHE_BYTES // need.lane) if prepared.device.type == "cpu" else CHUNK
+    return min(CHUNK, need.lanes(STACK_BYTES // processes), fast)

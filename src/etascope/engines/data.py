@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import TaskError
+from .base import Options
 from .randomness import Source, derive
 
 __all__ = ["Stream", "map_tensors", "nonfinite", "rebuild", "rows", "tensors"]
@@ -73,16 +74,25 @@ class Stream:
     """The training batches of one seed in one rung: the same again at every reading, while they fit in memory.
 
     Every reading gets the same objects, so a loss must be given copies.
+
+    Args:
+        data: the task's training data.
+        seed: of its order and noise.
+        device: where the batches go.
+        options: what a function gets by name, beside the seed.
+        keep: whether to hold batches in memory at all.
     """
 
-    def __init__(self, data: Any, seed: int, device: torch.device) -> None:
-        self.data, self.seed, self.device = data, seed, device
+    def __init__(self, data: Any, seed: int, device: torch.device, options: Options = (), *, keep: bool = True) -> None:
+        self.data, self.seed, self.device, self.options = data, seed, device, dict(options)
+        self.keep = keep
         self._kept: list[Any] = []
         self._bytes = 0
 
     def batches(self) -> Iterator[Any]:
         """Endless batches on the device, from the first on; not to be changed."""
-        keep = self._bytes <= CACHE_BYTES
+        most = CACHE_BYTES if self.keep else -1
+        keep = self._bytes <= most
         kept = len(self._kept) if keep else 0
         yield from self._kept[:kept]
         source = Source("data", self.seed)
@@ -94,7 +104,7 @@ class Stream:
             if keep:
                 self._kept.append(batch)
                 self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
-                if not (keep := self._bytes <= CACHE_BYTES):
+                if not (keep := self._bytes <= most):
                     self._kept.clear()
             yield batch
 
@@ -104,7 +114,7 @@ class Stream:
             if isinstance(own, DataLoader):
                 _set_epoch(own, epoch)
             elif not isinstance(own, Sequence):
-                epoch_data = own(derive("data", self.seed) + epoch)
+                epoch_data = own(derive("data", self.seed) + epoch, **self.options)
                 yield from _some(epoch_data, "train (called with a seed)")
                 continue
             yield from _some(own, "train")

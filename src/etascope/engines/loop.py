@@ -13,19 +13,19 @@ import torch
 from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
-from .base import Facts, Setting, Tick, Trained
+from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import user_code
 from .judging import final_loss, thin
 from .prepared import Built, Prepared
 from .randomness import seed_all
 
-__all__ = ["Loop"]
+__all__ = ["SKIPS", "TICK", "Loop", "finished"]
 
 TICK = 16  # steps between two progress reports
 SKIPS = 50  # updates in a row that fp16 may skip while its scale falls (2¹⁶ · 2⁻⁵⁰ is nothing): then it diverged
 
 
-class Loop:
+class Loop(OneByOne):
     """Trains each setting with the user's own optimizer, as an ordinary training loop would."""
 
     def __init__(self, prepared: Prepared, ran: Ran) -> None:
@@ -48,11 +48,11 @@ class Loop:
     def _run(self, setting: Setting, steps: int, rung: int, tick: Tick) -> tuple[Curve, float]:
         p = self.prepared
         judging = p.judging(steps)
-        init = p.init_loss(setting.seed, judging)
-        built = p.build(setting.seed, setting.lr)
-        lrs = (setting.lr * p.schedule.rescale(steps).multipliers()).tolist()
+        init = p.init_loss(setting.seed, judging, setting.options)
+        built = p.build(setting.seed, setting.lr, setting.options)
+        lrs = [setting.lr * multiplier for multiplier in p.multipliers(setting.options, steps)]
         evaluate_at = {} if judging is None else judging.batches_at
-        batches = p.batches(setting.seed, rung)
+        batches = p.batches(setting.seed, rung, setting.options)
         seed_all("noise", setting.seed, rung)
 
         losses: list[float] = []
@@ -74,16 +74,20 @@ class Loop:
         return finished(setting, steps, losses, val, diverged_at, init, p), eval_s
 
     def step(self, built: Built, batches: Iterator[Any], lr: float) -> float:
-        """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update."""
+        """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update.
+
+        An update that fp16 skips is tried again on the same batches: so settings see the same ones at a step.
+        """
         for group, scale in zip(built.optimizer.param_groups, built.scales, strict=True):
             group["lr"] = lr * scale
+        step_batches = list(islice(batches, self.prepared.task.accumulate))
         for _ in range(SKIPS):
-            loss = self._gradient(built, islice(batches, self.prepared.task.accumulate))
+            loss = self._gradient(built, step_batches)
             if not math.isfinite(loss) or self._update(built):
                 return loss
         return math.nan
 
-    def _gradient(self, built: Built, batches: Iterator[Any]) -> float:
+    def _gradient(self, built: Built, batches: Sequence[Any]) -> float:
         """Leave the gradient of one step's batches in the parameters; their mean loss."""
         p, step_loss = self.prepared, 0.0
         built.optimizer.zero_grad(set_to_none=True)
@@ -94,7 +98,7 @@ class Loop:
                         loss = built.objective(batch) / p.task.accumulate
                     built.scaler.scale(loss).backward()
             except TaskError:
-                if not p.accepts(built.seed, batch):
+                if not p.accepts(built.setting, batch):
                     raise
                 return math.nan  # the batch is good at init: it is the parameters that diverged
             step_loss += loss.item()
@@ -102,9 +106,13 @@ class Loop:
 
     def _update(self, built: Built) -> bool:
         """Let the optimizer update, unless the fp16 scaler finds the gradient too large; whether it did."""
-        if (clip_norm := self.prepared.task.clip_norm) is not None:
+        task = self.prepared.task
+        if task.clip_norm is not None or task.clip_value is not None:
             built.scaler.unscale_(built.optimizer)
-            torch.nn.utils.clip_grad_norm_(built.optimized, clip_norm)
+        if task.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(built.optimized, task.clip_norm)
+        if task.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(built.optimized, task.clip_value)
         with user_code("optimizer"):
             built.scaler.step(built.optimizer)
         scale = built.scaler.get_scale()
@@ -144,6 +152,7 @@ def finished(
     return Curve(
         lr=setting.lr,
         seed=setting.seed,
+        options=setting.written(),
         steps=steps,
         loss=loss,
         diverged_at=diverged_at,

@@ -6,39 +6,50 @@ import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 from ..errors import NoAnswer, TaskError
-from ..schedules import Bound
+from ..schedules import Bound, Schedule
 from ..task import Task
-from .base import Facts
+from .base import Facts, Options, Setting
 from .blame import user_code
 from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from .judging import Judging, plan_judging
+from .options import Homes, Split, dropouts, homes_of
 from .randomness import derive, kept, seed_all
 
 __all__ = ["Objective", "Prepared"]
 
 
 class Objective(nn.Module):
-    """Model and loss as one module: `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too."""
+    """Model and loss as one module: `functional_call` swaps tensors under `model.head(x)` and `.parameters()` too.
 
-    def __init__(self, model: nn.Module, loss: Any) -> None:
+    Args:
+        model: the model.
+        loss: the task's loss.
+        options: what a setting passes to the loss by name, in training alone: so that all are judged by one measure.
+    """
+
+    def __init__(self, model: nn.Module, loss: Any, options: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__()
         self.model = model
         self._loss = [loss]  # in a list: a loss that is a module must not become a submodule
+        self.options = options
 
     def forward(self, batch: Any) -> Tensor:
         """The loss of one batch, of which it gets a copy: a loss may pop keys, or work in place."""
-        loss = self._loss[0](self.model, map_tensors(batch, torch.clone))
+        options = self.options if self.training else {}
+        loss = self._loss[0](self.model, map_tensors(batch, torch.clone), **options)
         if not isinstance(loss, Tensor) or (loss.dim() and loss.numel() != 1):
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{type(loss).__name__}"
             raise TaskError(
@@ -52,14 +63,14 @@ class Built:
     """One training's own objective and optimizer.
 
     Args:
-        seed: what the model was built from.
+        setting: what the model and its optimizer were built from.
         objective: its model and loss.
         optimizer: over the model's parameters.
         scales: the optimizer's groups' ratios to the peak lr.
         scaler: of gradients, in fp16; without effect otherwise.
     """
 
-    seed: int
+    setting: Setting
     objective: Objective
     optimizer: torch.optim.Optimizer
     scales: tuple[float, ...]
@@ -84,21 +95,57 @@ class Prepared:
         self.horizon = task.steps
         self.schedule: Bound = task.bound_schedule
         self._differentiates = False  # whether the judged loss takes gradients itself
-        self._streams: dict[tuple[int, int], Stream] = {}
-        self._init: dict[tuple[int, tuple[int, ...] | None], float] = {}  # by seed and batches; None: of training
+        self._alike: dict[int, bool] = {}  # by seed
+        self._streams: dict[tuple[int, int, Options], Stream] = {}
+        self._init: dict[tuple[int, tuple[int, ...] | Options], float] = {}  # by seed, and batches or options
 
     # ------------------------------------------------------------------------------------- pieces
 
-    def build(self, seed: int, lr: float) -> Built:
-        """A new model as it is at init under `seed`, and its optimizer."""
-        objective = self.objective(seed)
-        optimizer, scales = self.optimizer(objective.model, lr)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.task.precision == "fp16")
-        return Built(seed, objective, optimizer, scales, scaler)
+    @cached_property
+    def homes(self) -> Homes:
+        """The names of options that the task takes."""
+        with kept():
+            optimizer, _ = self.optimizer(self.model(0), 1e-3)
+        return homes_of(optimizer, self.task.loss, self.task.train)
 
-    def objective(self, seed: int) -> Objective:
+    def split(self, options: Options) -> Split:
+        """A setting's options by what they are for."""
+        return self.homes.split(options) if options else Split({}, {}, (), None, None)
+
+    def data_key(self, setting: Setting) -> Hashable:
+        """What tells a setting's training batches from another's: a list's are the same for all."""
+        if isinstance(self.task.train, Sequence):
+            return None
+        return setting.seed, self.split(setting.options).data
+
+    def data_options(self, written: Mapping[str, Any]) -> Options:
+        """Of a curve's options, those that the training data takes."""
+        named = self.homes.data if written else ()
+        return tuple((name, _hashable(written[name])) for name in sorted(written) if name in named)
+
+    def bound(self, schedule: Schedule | None) -> Bound:
+        """A setting's schedule laid out on the horizon, or the task's own."""
+        return self.schedule if schedule is None else schedule.bind(self.horizon, self.task.steps_per_epoch)
+
+    def multipliers(self, options: Options, steps: int) -> list[float]:
+        """The multipliers of the peak lr in a run of `steps` steps."""
+        multipliers: list[float] = self.bound(self.split(options).schedule).rescale(steps).multipliers().tolist()
+        return multipliers
+
+    def build(self, seed: int, lr: float, options: Options = ()) -> Built:
+        """A new model as it is at init under `seed`, and its optimizer."""
+        objective = self.objective(seed, options)
+        optimizer, scales = self.optimizer(objective.model, lr, options)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.task.precision == "fp16")
+        return Built(Setting(seed, lr, options), objective, optimizer, scales, scaler)
+
+    def objective(self, seed: int, options: Options = ()) -> Objective:
         """A new model as it is at init under `seed`, and the loss."""
-        return Objective(self.model(seed), self.task.loss)
+        split, model = self.split(options), self.model(seed)
+        if split.dropout is not None:
+            for module in dropouts(model):
+                module.p = split.dropout
+        return Objective(model, self.task.loss, split.loss)
 
     def model(self, seed: int) -> nn.Module:
         """The model at init: a copy of the user's, or made by the user's function under `seed`."""
@@ -119,7 +166,9 @@ class Prepared:
                 raise TaskError(f"model() returned a {type(model).__name__}.", "Return an nn.Module.")
         return model.to(self.device).train()
 
-    def optimizer(self, model: nn.Module, lr: float) -> tuple[torch.optim.Optimizer, tuple[float, ...]]:
+    def optimizer(
+        self, model: nn.Module, lr: float, options: Options = ()
+    ) -> tuple[torch.optim.Optimizer, tuple[float, ...]]:
         """The user's optimizer over the model at peak `lr`, and its groups' ratios to that lr."""
         with user_code("params"):
             chosen: list[Any] = list((self.task.params or _all_trainable)(model))
@@ -147,13 +196,28 @@ class Prepared:
                     f"optimizer(params, lr) made param group {i} with lr_scale={group['lr_scale']!r}, but not that lr.",
                     f'Set "lr": {group["lr_scale"]!r} * lr there, or make the groups in params=...',
                 )
+        for group in optimizer.param_groups:
+            group.update(self.split(options).optimizer)
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
-    def batches(self, seed: int, rung: int) -> Iterator[Any]:
-        """Endless training batches of one seed in one rung, on the device; of the streams, only the latest is kept."""
-        if (seed, rung) not in self._streams:
-            self._streams = {(seed, rung): Stream(self.task.train, derive(seed, rung), self.device)}
-        batches = self._streams[seed, rung].batches()
+    def batches(self, seed: int, rung: int, options: Options = (), *, keep: bool = True) -> Iterator[Any]:
+        """Endless training batches of one seed in one rung, on the device; of the streams, only the latest is kept.
+
+        Args:
+            seed: a setting's.
+            rung: the rung's number.
+            options: a setting's, of which those matter that the task's `train` function takes.
+            keep: hold the batches in memory for the next training that sees the same.
+        """
+        key = seed, rung, self.split(options).data
+        if not keep:
+            stream = Stream(self.task.train, derive(seed, rung), self.device, key[2], keep=False)
+        elif key in self._streams:
+            stream = self._streams[key]
+        else:
+            stream = Stream(self.task.train, derive(seed, rung), self.device, key[2])
+            self._streams = {key: stream}
+        batches = stream.batches()
         while True:
             with user_code("training data"):
                 batch = next(batches)
@@ -165,6 +229,40 @@ class Prepared:
             return contextlib.nullcontext()
         dtype = torch.bfloat16 if self.task.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def differs_in_tensors_alone(self, seed: int) -> bool:
+        """Whether the model of this seed is that of seed 0 with other parameters and buffers, as a loss shows."""
+        if seed not in self._alike:
+            with kept():
+                self._alike[seed] = isinstance(self.task.model, nn.Module) or self._is_alike(seed)
+        return self._alike[seed]
+
+    def _is_alike(self, seed: int) -> bool:
+        other, own = self.objective(0), self.objective(seed)
+        at_init = {name: t.detach().clone() for name, t in [*own.named_parameters(), *own.named_buffers()]}
+        batch, losses = next(self.batches(0, -1)), []
+        for objective in (own, other):
+            seed_all("check", seed)
+            try:
+                losses.append(functional_call(objective, at_init, (batch,), strict=True).detach())
+            except (RuntimeError, TaskError):  # other tensors
+                return False
+        return torch.equal(*losses)
+
+    @cached_property
+    def moving(self) -> frozenset[str]:
+        """The buffers that training changes, as two batches show."""
+        with kept():
+            objective = self.objective(0)
+            before = {name: b.detach().clone() for name, b in objective.named_buffers()}
+            if not before:
+                return frozenset()
+            seed_all("check", 0)
+            batches = self.batches(0, -1)
+            for _ in range(2):
+                with user_code("loss"), self.autocast():
+                    objective(next(batches))
+        return frozenset(name for name, b in objective.named_buffers() if not torch.equal(b, before[name]))
 
     # ------------------------------------------------------------------------------------ judging
 
@@ -237,22 +335,26 @@ class Prepared:
         with torch.enable_grad():
             return compute(of)
 
-    def init_loss(self, seed: int, judging: Judging | None) -> float:
+    def init_loss(self, seed: int, judging: Judging | None, options: Options = ()) -> float:
         """The judged loss before the first step, on what the final loss is taken on."""
-        return self._init_training(seed) if judging is None else self._init_evaluation(seed, judging.final_batches)
+        if judging is None:
+            return self._init_training(seed, options)
+        return self._init_evaluation(seed, judging.final_batches)
 
     def _init_evaluation(self, seed: int, which: tuple[int, ...]) -> float:
         if (seed, which) not in self._init:
             self._init[seed, which] = self._evaluate(self.objective(seed), which)
         return self._init[seed, which]
 
-    def _init_training(self, seed: int) -> float:
-        if (seed, None) not in self._init:
-            objective, batches = self.objective(seed), self.batches(seed, -1)
+    def _init_training(self, seed: int, options: Options) -> float:
+        split = self.split(options)
+        options = tuple(option for option in options if option[0] in {"dropout", *split.loss, *dict(split.data)})
+        if (seed, options) not in self._init:
+            objective, batches = self.objective(seed, options), self.batches(seed, -1, options)
             with user_code("loss"), self.autocast():  # not without gradients: a loss may take some itself
                 losses = [objective(next(batches)).item() for _ in range(min(8, self.horizon))]
-            self._init[seed, None] = math.fsum(losses) / len(losses)
-        return self._init[seed, None]
+            self._init[seed, options] = math.fsum(losses) / len(losses)
+        return self._init[seed, options]
 
     def raises(self, objective: Objective, batch: Any) -> bool:
         """Whether the loss of this batch, or its gradient, raises."""
@@ -265,10 +367,10 @@ class Prepared:
             return True
         return False
 
-    def accepts(self, seed: int, batch: Any) -> bool:
+    def accepts(self, setting: Setting, batch: Any) -> bool:
         """Whether the loss takes this batch at init: if so, what it raised later is the parameters' divergence."""
         with kept():
-            return not self.raises(self.objective(seed), batch)
+            return not self.raises(self.objective(setting.seed, setting.options), batch)
 
     # ------------------------------------------------------------------------------------- checks
 
@@ -334,9 +436,9 @@ class Prepared:
                 "Compute the loss with the `model` argument of loss(model, batch), not with a model from outside.",
             )
 
-    def find_nan(self, seed: int, rung: int, steps: int) -> str | None:
+    def find_nan(self, seed: int, rung: int, steps: int, options: Options = ()) -> str | None:
         """The first training batch that is not finite, in words; None if all are."""
-        batches = self.batches(seed, rung)
+        batches = self.batches(seed, rung, options)
         for i in range(steps * self.task.accumulate):
             if (fault := nonfinite(next(batches))) is not None:
                 return f"training batch {i} (counted from 0) of seed {seed}: {fault}"
@@ -400,6 +502,10 @@ def evaluating(objective: Objective) -> Iterator[None]:
             yield
     finally:
         objective.train()
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(v) for v in value) if isinstance(value, list) else value
 
 
 def _group(i: int, given: Mapping[str, Any], lr: float) -> dict[str, Any]:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from ..errors import OptionError
+from ..engines import Setting
+from ..errors import OptionError, ScheduleError
+from ..schedules import Schedule, as_schedule
 from .ladder import seconds_of
 from .race import Range
 
-__all__ = ["Budget", "budget_of", "grid_of", "optional_number", "positive", "range_of", "seeds_of", "whole"]
+__all__ = [
+    "POINTS",
+    "Budget",
+    "budget_of",
+    "grid_of",
+    "lanes_of",
+    "optional_number",
+    "positive",
+    "range_of",
+    "seeds_of",
+    "whole",
+]
 
+POINTS = 25  # of a grid, where nothing else is said
+NO_LANES = 'Give a list of dicts, each with an lr: [{"lr": 1e-3, "weight_decay": 0.1}, {"lr": 3e-3, "seed": 1}].'
 NO_GRID = "Give a number of points, 2 or more, or the learning rates in a list: [1e-3, 1e-2]."
 
 
@@ -76,6 +91,51 @@ def seeds_of(seeds: Any) -> list[int]:
     if not found or len(set(found)) < len(found):
         raise OptionError(f"seeds is {seeds!r}.", next_move)
     return found
+
+
+def lanes_of(lanes: Any, seeds: Sequence[int]) -> list[Setting]:
+    """The settings that lanes say, ascending; those that name no seed are trained once for each of `seeds`."""
+    if isinstance(lanes, Mapping):
+        raise OptionError("lanes is a dict.", NO_LANES)
+    found: list[Setting] = []
+    for i, lane in enumerate(_several("lanes", lanes, NO_LANES)):
+        if not isinstance(lane, Mapping) or not all(isinstance(name, str) for name in lane):
+            raise OptionError(f"lanes[{i}] is {lane!r}.", NO_LANES)
+        if "lr" not in lane:
+            raise OptionError(f"lanes[{i}] has no lr: {lane!r}.", NO_LANES)
+        lr = positive(f"the lr of lanes[{i}]", lane["lr"])
+        own = [whole(f"the seed of lanes[{i}]", lane["seed"], 0)] if "seed" in lane else seeds
+        rest = sorted((name, value) for name, value in lane.items() if name not in ("lr", "seed"))
+        options = tuple((name, _option(f"lanes[{i}]", name, value)) for name, value in rest)
+        found += [Setting(seed, lr, options) for seed in own]
+    if not found:
+        raise OptionError("lanes is empty.", NO_LANES)
+    written: dict[tuple[int, float, str], Setting] = {}
+    for setting in found:
+        same = setting.seed, setting.lr, repr(setting.written())
+        if same in written:
+            raise OptionError(
+                f"two lanes are written the same: {setting}, seed {setting.seed}.",
+                "Take one out; give different functions different names.",
+            )
+        written[same] = setting
+    return sorted(found)
+
+
+def _option(lane: str, name: str, value: Any) -> Any:
+    """A value that can be hashed and written down: a number, a text, a tuple of such, or a schedule."""
+    if name == "schedule":
+        try:
+            return Schedule.parse(value) if isinstance(value, str) else as_schedule(value)
+        except ScheduleError as error:
+            raise OptionError(f"{lane}: the schedule cannot be used: {error.cause}", error.next_move) from error
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return tuple(_option(lane, name, v) for v in value)
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise OptionError(f"{lane}: {name} is {value!r}.", "Give a finite number, a text, or a tuple of such.")
 
 
 def positive(what: str, value: Any, next_move: str = "Give a positive, finite number.") -> float:

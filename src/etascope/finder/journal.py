@@ -2,7 +2,7 @@
 
     {"schema": "etascope.journal/1", "verb": "find", "asked": {…}, "facts": {…}, "engine": {…}, "budget": 1.0, …}
     {"rung": 0, "steps": 17, "settings": [[seed, lr], …], "curves": […], "eval_s": 0.1, "wall_s": 1.2}
-    …
+    …                         and "options": [{…}, …] beside the settings, where they differ in more than seed and lr
 
 A line counts when its newline is on the disk. A killed process leaves at most one torn line, which the next one cuts
 off; and since every decision of a race follows from the lines before it, the race goes on as if nothing had happened.
@@ -26,8 +26,10 @@ from ..storage import unwritable
 
 __all__ = ["Head", "Journal"]
 
+Key = tuple[int, int, tuple[tuple[int, float], ...], tuple[str, ...]]
 SCHEMA = "etascope.journal/1"
 MARK = b'{"schema": "etascope.journal/'  # how a journal begins
+NOTHING = Trained((), 0.0)
 OTHER = "Ask for the same to continue it, or choose another --out (out=)."
 
 
@@ -64,6 +66,12 @@ class Unit:
     curves: tuple[Curve, ...]
     eval_s: float
     wall_s: float
+    options: tuple[dict[str, Any], ...] = ()  # of each setting; empty where there are none
+
+    @property
+    def key(self) -> Key:
+        """What tells it from other units."""
+        return self.rung, self.steps, self.settings, tuple(json.dumps(o, sort_keys=True) for o in self.options)
 
 
 class Journal:
@@ -80,7 +88,7 @@ class Journal:
         self.path = None if folder is None else folder / "journal.jsonl"
         self.head: Head | None = None
         self.wall_s = 0.0  # of the units that earlier processes trained
-        self._done: dict[tuple[int, int, tuple[tuple[int, float], ...]], Trained] = {}
+        self._done: dict[Key, Trained] = {}
         if self.path is not None and self.path.exists():
             self._open(self.path)
 
@@ -108,7 +116,7 @@ class Journal:
     def _read(self, line: Any, number: int) -> None:
         if number > 1:
             unit: Unit = decode(Unit, line, "")
-            self._done[unit.rung, unit.steps, unit.settings] = Trained(unit.curves, unit.eval_s)
+            self._done[unit.key] = Trained(unit.curves, unit.eval_s)
             self.wall_s += unit.wall_s
         elif (schema := line.get("schema")) != SCHEMA:
             raise ValueError(f"its schema is {schema!r}, not {SCHEMA!r}")
@@ -143,15 +151,16 @@ class Journal:
 
     def find(self, rung: int, steps: int, settings: Sequence[Setting]) -> Trained | None:
         """What an earlier process trained of just this unit."""
-        return self._done.get((rung, steps, _plain(settings)))
+        return self._done.get(_unit(rung, steps, settings).key)
 
     def steps_of(self, rung: int) -> int | None:
         """The steps that an earlier process gave to this rung; None if it had not come to it."""
-        return next((steps for number, steps, _ in self._done if number == rung), None)
+        return next((steps for number, steps, _, _ in self._done if number == rung), None)
 
     def add(self, rung: int, steps: int, settings: Sequence[Setting], trained: Trained, wall_s: float) -> None:
         """Write one finished unit."""
-        self._append(encode(Unit(rung, steps, _plain(settings), trained.curves, trained.eval_s, wall_s)))
+        line = encode(_unit(rung, steps, settings, trained, wall_s))
+        self._append(line if line["options"] else {key: value for key, value in line.items() if key != "options"})
 
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.path is None:
@@ -169,8 +178,10 @@ class Journal:
             raise unwritable(self.path, error, out=True) from error
 
 
-def _plain(settings: Sequence[Setting]) -> tuple[tuple[int, float], ...]:
-    return tuple((s.seed, s.lr) for s in settings)
+def _unit(rung: int, steps: int, settings: Sequence[Setting], trained: Trained = NOTHING, wall_s: float = 0.0) -> Unit:
+    options = tuple(s.written() for s in settings) if any(s.options for s in settings) else ()
+    plain = tuple((s.seed, s.lr) for s in settings)
+    return Unit(rung, steps, plain, trained.curves, trained.eval_s, wall_s, options)
 
 
 def _agree(theirs: Any, mine: Any, *, close: bool) -> bool:

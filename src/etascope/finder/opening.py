@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..engines import WIDTH, Engine, Prepared, TrainingFunction, as_device, choose, rebuild_engine, undisturbed
+from ..engines import (
+    Engine,
+    Prepared,
+    Setting,
+    TrainingFunction,
+    as_device,
+    check_options,
+    choose,
+    rebuild_engine,
+    undisturbed,
+)
 from ..errors import NoAnswer, OptionError, RecordError, TaskError
 from ..records import Engine as Ran
 from ..records import Evidence, Unanswered, load
@@ -48,6 +58,7 @@ class Asked:
         told: who is told of the progress.
         budget: what it may cost.
         deciding: the verb's own arguments that decide the result.
+        settings: what is to be trained, where the verb was given just that.
         time_it: measure a step even where the budget needs no such measure.
         began: when it was asked, on `time.perf_counter`'s clock.
     """
@@ -64,6 +75,7 @@ class Asked:
     told: Progress
     budget: Budget
     deciding: Mapping[str, Any]
+    settings: Sequence[Setting] = ()
     time_it: bool = False
     began: float = field(default_factory=time.perf_counter)
 
@@ -83,7 +95,9 @@ def opened(asked: Asked) -> Iterator[tuple[Session, Head]]:
     with undisturbed(), _stopped(asked.told), locked(asked.folder):
         bench = _bench(asked)
         head = bench.journal.head
-        yield bench.start() if head is None else bench.go_on(head)
+        session, head = bench.start() if head is None else bench.go_on(head)
+        with closing(session.engine):
+            yield session, head
 
 
 def save(record: Evidence, asked: Asked) -> None:
@@ -150,14 +164,21 @@ class _Bench:
             record = unanswered(session, self.asked.budget.runs or 0.0, error.cause)
             save(record, self.asked)
             raise NoAnswer(error.cause, error.next_move, record=record) from error
+        check_options(self.prepared, self.asked.settings)
 
     def _choose(self) -> tuple[Engine, int, float]:
         """The engine, the training steps that choosing it took, and seconds per step (0 where not measured)."""
         asked, timed = self.asked, self.asked.time_it or self.asked.budget.runs is None
         if self.prepared is not None:
             to_come = (asked.budget.runs or UNLIMITED) * self.horizon
-            width = len(asked.deciding.get("lrs", ())) or WIDTH
-            chosen = choose(self.prepared, asked.engine, asked.seed, to_come, width=width, time_it=timed)
+            chosen = choose(
+                self.prepared,
+                asked.engine,
+                asked.seed,
+                to_come,
+                time_it=timed,
+                settings=asked.settings,
+            )
             return chosen.engine, chosen.trial_steps, chosen.step_s
         engine = self._engine(Ran("callable", 1, 0, "its own", "a training function"))
         if not timed or not isinstance(engine, TrainingFunction):
@@ -178,6 +199,11 @@ def _bench(asked: Asked) -> _Bench:
         prepared = Prepared(asked.task, as_device(asked.device))
         name, horizon = asked.task.name, prepared.horizon
     else:
+        if any(setting.options for setting in asked.settings):
+            raise OptionError(
+                "a training function run(lr, steps, seed) takes no other options.",
+                "Give an etascope.Task, or a training function for each combination.",
+            )
         prepared, name, horizon = None, getattr(asked.task, "__name__", "run"), _function_horizon(asked)
     bench = _Bench(asked, prepared, asked.name or name, horizon, Journal(asked.folder))
     bench.journal.must_agree({"verb": asked.verb, **bench.questions})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Setting, place, said
+from ..engines import Engine, Options, Setting, Trained, memory, place, said
 from ..errors import TaskError
 from ..numbers import plural
 from ..records import Curve, Rung
@@ -70,27 +70,34 @@ class Session:
 
         A call that raised is not journalled: a continued race tries it again, since its cause may have been mended.
         """
-        curves: list[Curve] = []
         self._pace = (0.0, 0)
-        for unit in self.engine.units(settings):
-            done = self.journal.find(rung, steps, unit)
-            if done is None:
-                start = time.perf_counter()
-                done = self.engine.train(unit, steps, rung, self.progress.tick)
-                seconds = time.perf_counter() - start
-                self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
-                if done.failure is None:
-                    self.journal.add(rung, steps, unit, done, seconds)
-                else:
-                    self._failures.append((rung, done.failure))
+        units = self.engine.units(settings)
+        results = [self.journal.find(rung, steps, unit) for unit in units]
+        for known in filter(None, results):
+            self.progress.tick(sum(c.trained for c in known.curves))
+            self._keep(rung, steps, known)
+        todo = [i for i, known in enumerate(results) if known is None]
+        start = time.perf_counter()
+        for k, done in self.engine.train_each([units[i] for i in todo], steps, rung, self.progress.tick):
+            now = time.perf_counter()
+            start, seconds = now, now - start
+            self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
+            if done.failure is None:
+                self.journal.add(rung, steps, units[todo[k]], done, seconds)
             else:
-                self.progress.tick(sum(c.trained for c in done.curves))
-            self._keep(rung, steps, done.curves)
-            curves += done.curves
-            self.eval_s += done.eval_s
-        return curves
+                self._failures.append((rung, done.failure))
+            results[todo[k]] = done
+            self._keep(rung, steps, done)
+        return [curve for done in results if done is not None for curve in done.curves]
 
-    def _keep(self, rung: int, steps: int, curves: Sequence[Curve]) -> None:
+    def memory(self, settings: Sequence[Setting]) -> int | None:
+        """About what memory it takes to train these, in bytes; None where that is a training function's affair."""
+        prepared = getattr(self.engine, "prepared", None)
+        return None if prepared is None else memory(prepared, self.engine.ran, self.engine.units(settings))
+
+    def _keep(self, rung: int, steps: int, done: Trained) -> None:
+        curves = done.curves
+        self.eval_s += done.eval_s
         self.spent += sum(c.trained for c in curves)
         if rung == len(self.rungs):
             self._trained.append([])
@@ -130,12 +137,14 @@ class Session:
         rung, prepared = self.rungs[-1], getattr(self.engine, "prepared", None)
         if prepared is None:
             return
-        for seed in rung.seeds:
-            ends = [c.diverged_at for c in rung.curves if c.seed == seed]
-            seen = [step + 1 for step in ends if step is not None]
-            if len(seen) < len(ends):
+        seen: dict[tuple[int, Options], list[int | None]] = {}
+        for c in rung.curves:
+            seen.setdefault((c.seed, prepared.data_options(c.options)), []).append(c.diverged_at)
+        for (seed, options), ends in seen.items():
+            steps = [step + 1 for step in ends if step is not None]
+            if len(steps) < len(ends):
                 continue
-            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(seen))) is not None:
+            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)) is not None:
                 raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
 
     def init(self, curve: Curve) -> float:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .. import numbers as n
 from ..engines import Setting
-from ..errors import Interrupted, NoAnswer
+from ..errors import Interrupted, NoAnswer, OptionError
 from ..records import Finding, Sweep
 from .answer import finding as answer
 from .answer import no_answer_reason, unanswered, zone_line
-from .arguments import Budget, budget_of, grid_of, optional_number, positive, range_of, seeds_of, whole
+from .arguments import (
+    POINTS,
+    Budget,
+    budget_of,
+    grid_of,
+    lanes_of,
+    optional_number,
+    positive,
+    range_of,
+    seeds_of,
+    whole,
+)
 from .journal import Head
 from .ladder import climb
 from .opening import Asked, Subject, opened, save
@@ -117,8 +129,9 @@ def sweep(
     task: Subject,
     *,
     horizon: int | None = None,
-    lrs: int | Sequence[float] = 25,
+    lrs: int | Sequence[float] = POINTS,
     seeds: Sequence[int] = (0,),
+    lanes: Sequence[Mapping[str, Any]] | None = None,
     engine: str = "auto",
     device: str = "auto",
     lr_min: float | None = None,
@@ -128,13 +141,23 @@ def sweep(
     progress: bool | Progress | None = None,
     name: str | None = None,
 ) -> Sweep:
-    """Train every learning rate to the full horizon: the dense truth, at the price of lrs × seeds complete runs.
+    """Train every setting to the full horizon: the dense truth, at the price of lrs × seeds complete runs.
+
+    With `lanes` the settings may differ in more than lr and seed, freely mixed:
+
+    - any number of the optimizer's param groups (`weight_decay`, `momentum`, `betas` …), set in every group,
+    - `schedule`: in place of the task's own, over its horizon; a schedule, a function or a text,
+    - `dropout`: the rate of every `nn.Dropout` of the model (not of dropout inside attention or LSTM),
+    - what the task's loss takes by name: `def loss(model, batch, label_smoothing=0.0)`; in training alone, since all
+      are judged on `val` by one measure, the loss with its defaults,
+    - what the task's function `train` takes by name: `lambda seed, fold=0: ...`, as an index of a fold.
 
     Args:
         task: as in `find`.
         horizon: as in `find`.
-        lrs: a number of log-spaced points from `lr_min` to `lr_max` (default 1e-5 to 1e1), or the values themselves.
-        seeds: each lr is trained once for each.
+        lrs: a number of log-spaced points from `lr_min` to `lr_max` (default 25 from 1e-5 to 1e1), or the values.
+        seeds: each lr is trained once for each, and each lane that names no seed.
+        lanes: the settings, in place of `lrs`: `[{"lr": 1e-3, "weight_decay": 0.1}, {"lr": 3e-3, "seed": 1}]`.
         engine: as in `find`.
         device: as in `find`.
         lr_min: lowest learning rate, where `lrs` is a number.
@@ -145,44 +168,58 @@ def sweep(
         name: as in `find`.
 
     Returns:
-        The sweep, with `lrs` of shape (R,) and `losses` of shape (R, S).
+        The sweep, with `lrs` of shape (R,) and `losses` of shape (R, S); `lanes` says which lane had what.
 
     Raises:
         NoAnswer: every learning rate diverges; holds the sweep.
         TaskError, OptionError, EngineError, RecordError: what cannot be used, and what to do.
         KeyboardInterrupt: Ctrl-C; what is done stands in the journal under `out`.
     """
-    grid, several = grid_of(lrs, lr_min, lr_max), seeds_of(seeds)
+    several = seeds_of(seeds)
+    deciding: dict[str, Any]
+    if lanes is None:
+        grid = grid_of(lrs, lr_min, lr_max)
+        settings = [Setting(s, lr) for s in several for lr in grid]
+        deciding = {"lrs": grid, "seeds": sorted(several)}
+        said = f"{n.plural(len(grid), 'lr')} x {n.plural(len(several), 'seed')}"
+    elif lrs != POINTS or lr_min is not None or lr_max is not None:
+        raise OptionError("lanes name each its lr, and lrs, lr_min or lr_max is given too.", "Give one or the other.")
+    else:
+        settings = lanes_of(lanes, several)
+        deciding = {"lanes": [{"lr": s.lr, "seed": s.seed, **s.written()} for s in settings]}
+        said = n.plural(len(settings), "lane")
     asked = Asked(
         verb="sweep",
         task=task,
         name=name,
         horizon=horizon,
-        seed=min(several),
+        seed=min(s.seed for s in settings),
         engine=engine,
         device=device,
         init_loss=optional_number("init_loss", init_loss),
         out=out,
         told=pick(progress),
-        budget=Budget(float(len(grid) * len(several))),
-        deciding={"lrs": grid, "seeds": sorted(several)},
+        budget=Budget(float(len(settings))),
+        deciding=deciding,
+        settings=settings,
     )
     with opened(asked) as (session, head):
         session.journal.begin(head)
-        asked.told.start(len(grid) * len(several) * session.horizon)
-        asked.told.plan(
-            f"plan: {_trained_by(session)}; {n.plural(len(grid), 'lr')} x {n.plural(len(several), 'seed')} "
-            f"x {n.steps(session.horizon)}"
-        )
-        curves = session.train(0, [Setting(s, lr) for s in several for lr in grid], session.horizon)
+        asked.told.start(len(settings) * session.horizon)
+        needed = session.memory(settings)
+        takes = "" if needed is None else f"; {n.size(needed)}"
+        asked.told.plan(f"plan: {_trained_by(session)}; {said} x {n.steps(session.horizon)}{takes}")
+        curves = session.train(0, settings, session.horizon)
         session.must_train(curves)
         session.must_have_clean_data()
         record = Sweep(**session.evidence())
+        if any(s.options for s in settings) and not any(c.val for c in curves):
+            record = replace(record, notes=(*record.notes, "each lane is judged on its own training loss"))
         save(record, asked)
         if record.zone is None:
             raise NoAnswer(
-                f"everything diverges: none of {n.plural(len(grid), 'learning rate')} from {n.lr(grid[0])} to "
-                f"{n.lr(grid[-1])} ended below the loss at init.",
+                f"everything diverges: none of {n.plural(len(record.lrs), 'learning rate')} from "
+                f"{n.lr(record.lrs[0])} to {n.lr(record.lrs[-1])} ended below the loss at init.",
                 "Sweep lower learning rates; if they diverge too, check the data, the initialisation and the loss.",
                 record=record,
             )
@@ -269,7 +306,8 @@ def _trained_by(session: Session) -> str:
     ran, facts = session.engine.ran, session.facts
     groups = "" if facts.groups == 1 else f", {n.plural(facts.groups, 'group')}"
     threads = "" if ran.threads == 0 else f", {n.plural(ran.threads, 'thread')}"
-    return f"{facts.optimizer}{groups}; {ran.engine}{threads} ({ran.why})"
+    processes = "" if ran.workers == 1 else f" in {ran.workers} processes"
+    return f"{facts.optimizer}{groups}; {ran.engine}{processes}{threads} ({ran.why})"
 
 
 def _steps(session: Session, head: Head) -> int:

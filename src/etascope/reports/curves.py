@@ -82,7 +82,7 @@ def example_panels(facts: Facts, examples: Sequence[Example]) -> list[Canvas | N
 
 
 def rung_panels(facts: Facts, index: int) -> Panels:
-    """Every lr of a rung in small, its seeds together, all on the rung's own scale."""
+    """Every lr of a rung (with its options) in small, its seeds together, all on the rung's own scale."""
     rung = facts.record.rungs[index]
     curves = [c for c in rung.curves if drawable(c)]
     if not curves:
@@ -93,13 +93,14 @@ def rung_panels(facts: Facts, index: int) -> Panels:
     y = _scale([facts.shown(v) for c in curves for _, v in c.val] + train, 84, 26, None if flip else facts.init)
     lowest = facts.rungs[index].lowest
     out: Panels = []
-    for lr in rung.lrs:
-        mine = [c for c in rung.curves if c.lr == lr]
-        mean = facts.rungs[index].means[rung.lrs.index(lr)]
-        fate: Fate = "diverges" if any(c.diverged for c in mine) else facts.place(lr)
+    for lane in rung.lanes:
+        lr, mine, mean = lane.lr, lane.curves, lane.mean
+        fates = [facts.fate(c) for c in mine]
+        fate: Fate = "diverges" if "diverges" in fates else fates[0]
         colour = COLOURS[fate]
         said = n.loss(facts.shown(mean)) if math.isfinite(mean) else "diverged"
-        c = Canvas(150, 90, f"lr {n.lr(lr, 3)}: {said}")
+        named = f", {n.options(lane.options)}" if lane.options else ""
+        c = Canvas(150, 90, f"lr {n.lr(lr, 3)}{named}: {said}")
         c.text((2, 14), n.lr(lr, 3), f"strong t-{colour}", size=12.5)
         c.text((148, 14), said, "soft", "end", 11.5)
         c.line((2, 84), (148, 84), "grid")

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from .. import numbers as n
 from ..records import Curve, Evidence, Finding, Sweep, Unanswered, Verdict
 
@@ -31,7 +29,8 @@ class RungFacts:
         steps: the steps of each of its settings.
         settings: how many were trained.
         lrs: the learning rates, ascending.
-        means: mean final loss per lr over its seeds; `inf` where one of them diverged.
+        means: mean final loss per lr over its seeds; `inf` where one of them diverged. Where settings differ in options
+            too, that of the best options.
         lowest: (lr, mean loss) of the best; None when all diverged.
         diverged: how many settings diverged.
         cost: its steps in complete runs.
@@ -65,6 +64,7 @@ class Facts:
         best_seen: the lowest finite loss of all settings; None when all diverged.
         measure: what the numbers are: "validation loss", "training loss", "loss" or "metric".
         has_curves: whether any setting left a curve to draw.
+        mixed: whether settings differ in more than lr and seed.
     """
 
     record: Evidence
@@ -81,6 +81,7 @@ class Facts:
     best_seen: float | None
     measure: str
     has_curves: bool
+    mixed: bool = False
 
     @property
     def maximised(self) -> bool:
@@ -113,8 +114,15 @@ class Facts:
         return (self.init - loss) / whole if whole > 0 else None
 
     def fate(self, curve: Curve) -> Fate:
-        """Where the lr of a curve lies at the full horizon, unless the curve itself diverged."""
-        return "diverges" if curve.diverged else self.place(curve.lr)
+        """Where the lr of a curve lies at the full horizon, unless the curve itself diverged.
+
+        Where settings differ in more than the lr, only whether it is as good as the best.
+        """
+        if curve.diverged:
+            return "diverges"
+        if self.mixed and isinstance(self.record, Sweep):
+            return "just right" if curve.loss <= self.record.best[1] + self.record.tolerance else "unjudged"
+        return self.place(curve.lr)
 
     def place(self, lr: float) -> Fate:
         """Where an lr lies at the full horizon: by `Finding.judge`, or by the zone and edge of a sweep."""
@@ -136,6 +144,7 @@ def facts_of(record: Evidence) -> Facts:
     lrs = [c.lr for c in curves]
     finite = [c.loss for c in curves if not c.diverged]
     kind: Kind = "unanswered"
+    mixed = any(c.options for c in curves)
     lr = loss = zone = interval = edge = mine = None
     if isinstance(record, Finding):
         kind, lr, loss, mine = "finding", record.lr, record.loss, record.mine
@@ -143,8 +152,9 @@ def facts_of(record: Evidence) -> Facts:
     elif isinstance(record, Sweep) and rungs and rungs[0].lrs:
         kind = "sweep"
         if rungs[0].lowest is not None:
-            (lr, loss), zone = rungs[0].lowest, record.zone
-        edge = record.edge
+            lr, loss = rungs[0].lowest
+        if not mixed:  # else they hold for the best lane's options alone
+            zone, edge = None if lr is None else record.zone, record.edge
     elif isinstance(record, Unanswered) and rungs:
         edge = _edge(rungs)
     return Facts(
@@ -162,15 +172,16 @@ def facts_of(record: Evidence) -> Facts:
         best_seen=min(finite) if finite else None,
         measure=_measure(record, curves),
         has_curves=any(len(c.train) > 1 or len(c.val) > 1 for c in curves),
+        mixed=mixed,
     )
 
 
 def _rung(record: Evidence, index: int) -> RungFacts:
     rung = record.rungs[index]
-    by_lr: dict[float, list[float]] = {lr: [] for lr in rung.lrs}
-    for c in rung.curves:
-        by_lr[c.lr].append(c.loss if math.isfinite(c.loss) else math.inf)
-    means = tuple(float(np.mean(v)) for v in by_lr.values())
+    by_lr = dict.fromkeys(rung.lrs, math.inf)
+    for lane in rung.lanes:
+        by_lr[lane.lr] = min(by_lr[lane.lr], lane.mean if math.isfinite(lane.mean) else math.inf)
+    means = tuple(by_lr.values())
     lowest = min(zip(means, by_lr, strict=True), default=(math.inf, 0.0))
     return RungFacts(
         steps=rung.steps,

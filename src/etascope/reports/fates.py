@@ -28,7 +28,7 @@ class Example:
 
 def four(facts: Facts) -> tuple[Example, Example, Example, Example]:
     """Choose the four curves, each from the longest rung that has one of its sort."""
-    if facts.zone is None or facts.lr is None:
+    if facts.zone is None or facts.lr is None or facts.mixed:
         return _unjudged(facts)
     lo, hi = facts.zone
     beyond = facts.edge if facts.edge is not None else hi * 9
@@ -51,7 +51,7 @@ def _diverges(facts: Facts) -> Example:
 
 
 def _unjudged(facts: Facts) -> tuple[Example, Example, Example, Example]:
-    """Nothing is right where there is no answer: show the extremes and the lowest, and claim no more."""
+    """Nothing is right where there is no answer, or more than the lr differs: show the extremes, and claim no more."""
 
     def trains(c: Curve) -> bool:
         return not c.diverged
@@ -110,7 +110,8 @@ def _peer(facts: Facts, curve: Curve) -> tuple[float, float] | None:
 
 
 def _ended(facts: Facts, curve: Curve) -> str:
-    return f"It ends at {n.loss(facts.shown(curve.loss))} after {n.steps(curve.steps)}."
+    beside = f", with {n.options(curve.options)}" if curve.options else ""
+    return f"It ends at {n.loss(facts.shown(curve.loss))} after {n.steps(curve.steps)}{beside}."
 
 
 def _blown(curve: Curve) -> str:

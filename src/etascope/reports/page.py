@@ -117,6 +117,7 @@ def _body(facts: Facts) -> dict[str, Any]:
         "rows": rows[:_ROWS],
         "more_rows": max(0, len(rows) - _ROWS),
         "known_drop": any(row["drop"] for row in rows),
+        "mixed": facts.mixed,
         "several_seeds": len({row["seed"] for row in rows}) > 1,
         "setup": words.setup(facts),
     }
@@ -125,7 +126,10 @@ def _body(facts: Facts) -> dict[str, Any]:
 def _headline(facts: Facts) -> str:
     if facts.lr is None:
         return words.headline(facts).capitalize()
-    return f"Use {n.exact(facts.lr)}" if facts.kind == "finding" else f"Best at {n.lr(facts.lr)}"
+    if facts.kind == "finding":
+        return f"Use {n.exact(facts.lr)}"
+    options = words.best_options(facts)
+    return f"Best at {n.lr(facts.lr)}" + (f", {options}" if options else "")
 
 
 def _key(facts: Facts) -> list[tuple[str, str]]:
@@ -162,7 +166,7 @@ def _rungs(facts: Facts) -> tuple[list[dict[str, Any]], int]:
 def _rows(facts: Facts) -> list[dict[str, str]]:
     out = []
     for i, rung in enumerate(facts.record.rungs):
-        for c in sorted(rung.curves, key=lambda c: (c.lr, c.seed)):
+        for c in (c for lane in rung.lanes for c in lane.curves):
             drop = facts.drop(c.loss)
             at = "" if not c.diverged else f"step {c.diverged_at:,}" if c.diverged_at is not None else "the end"
             out.append(
@@ -171,6 +175,7 @@ def _rows(facts: Facts) -> list[dict[str, str]]:
                     "steps": f"{rung.steps:,}",
                     "lr": n.lr(c.lr, 3),
                     "seed": str(c.seed),
+                    "options": n.options(c.options),
                     "loss": "diverged" if c.diverged else n.loss(facts.shown(c.loss)),
                     "drop": "" if drop is None else f"{drop * 100:.0f}%".replace("-", "−"),
                     "at": at,

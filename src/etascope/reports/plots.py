@@ -192,7 +192,8 @@ class _LossAgainstLr:
             with c.clip((self.left, self.top, self.right, self.bottom)):
                 c.path(self._rung_line(i), css)
             for curve in rung.curves:
-                said = f"lr {n.lr(curve.lr, 3)}, seed {curve.seed}, {n.steps(curve.steps)}: "
+                named = f"{n.options(curve.options)}, " if curve.options else ""
+                said = f"lr {n.lr(curve.lr, 3)}, {named}seed {curve.seed}, {n.steps(curve.steps)}: "
                 if curve.diverged:
                     crosses.setdefault(curve.lr, []).append(said + "diverged")
                     continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .. import numbers as n
 from ..errors import ScheduleError
-from ..records import Evidence, Finding, Unanswered
+from ..records import Evidence, Finding, Sweep, Unanswered
 from ..schedules import Schedule
 from . import terminal
 from .facts import Facts, facts_of
@@ -15,6 +16,7 @@ from .fates import four
 __all__ = [
     "answer",
     "as_good",
+    "best_options",
     "headline",
     "how_sure",
     "paste",
@@ -63,8 +65,14 @@ def headline(facts: Facts) -> str:
     if facts.lr is None:
         return "every setting diverged" if facts.kind == "sweep" else "no honest answer"
     if facts.kind == "sweep":
-        return f"the best lr is {n.lr(facts.lr)}"
+        options = best_options(facts)
+        return f"the best lr is {n.lr(facts.lr)}" + (f", with {options}" if options else "")
     return f"use lr {n.exact(facts.lr)}"
+
+
+def best_options(facts: Facts) -> str:
+    """What the best lane of a sweep has beside its lr."""
+    return n.options(facts.record.best_lane.options) if isinstance(facts.record, Sweep) else ""
 
 
 def predicted_loss(facts: Facts) -> str:
@@ -78,12 +86,25 @@ def predicted_loss(facts: Facts) -> str:
 
 def as_good(facts: Facts) -> str:
     """What is as good, and from where it diverges."""
+    if facts.mixed:
+        return _as_good_lanes(facts)
     zone = "" if facts.zone is None else f"As good: {n.lr_range(facts.zone)}. "
     if facts.zone is not None and " to " not in zone:
         zone = "As good: nothing else that was trained. "
     if facts.edge is not None:
         return f"{zone}It diverges from {facts.edge_in_words}{_between(facts)}."
     return f"{zone}Nothing diverged up to {n.lr(facts.tried[1])}." if facts.tried else f"{zone}Nothing was trained."
+
+
+def _as_good_lanes(facts: Facts) -> str:
+    lanes = facts.record.rungs[0].lanes
+    bad = sum(not math.isfinite(lane.mean) for lane in lanes)
+    diverged = f"{bad} of {len(lanes)} lanes diverged" if bad else "Nothing diverged"
+    if not isinstance(facts.record, Sweep) or facts.lr is None:
+        return f"{diverged}."
+    limit = facts.record.best[1] + facts.record.tolerance
+    good = sum(lane.mean <= limit for lane in lanes) - 1
+    return f"As good: {good if good else 'none'} of the other {len(lanes) - 1} lanes. {diverged}."
 
 
 def _between(facts: Facts) -> str:
@@ -103,6 +124,8 @@ def how_sure(facts: Facts) -> str:
         seeds = len({c.seed for rung in record.rungs for c in rung.curves})
         lrs = len({c.lr for rung in record.rungs for c in rung.curves})
         sure = f"Measured at {n.plural(lrs, 'lr')} with {n.plural(seeds, 'seed')}, each to the full horizon"
+        if facts.mixed:
+            sure = f"Measured in {n.plural(len(record.rungs[0].lanes), 'lane')}, each to the full horizon"
         size = n.plural(facts.settings, "run")
     else:
         sure = "No lr can be recommended on this evidence"
@@ -116,13 +139,17 @@ def paste(facts: Facts) -> str:
     if facts.lr is None:
         return ""
     value = n.lr(facts.lr, 3) if facts.kind == "sweep" else n.exact(facts.lr)
-    return (facts.record.paste or "lr = {lr}").replace("{lr}", value)
+    line = (facts.record.paste or "lr = {lr}").replace("{lr}", value)
+    options = best_options(facts)
+    return f"{line}  # with {options}" if options else line
 
 
 def setup(facts: Facts) -> list[tuple[str, str]]:
     """What was trained and how: (name, value) rows."""
     record, engine = facts.record, facts.record.engine
     ran = f"{engine.engine}, up to {engine.chunk} at once" if engine.chunk > 1 else engine.engine
+    if engine.workers > 1:
+        ran += f", {engine.workers} processes"
     if engine.threads:  # those of a training function are its own affair
         ran += f", {n.plural(engine.threads, 'thread')}, {engine.device}"
     rows = [
@@ -182,12 +209,13 @@ def _rung_rows(facts: Facts) -> list[list[str]]:
 
 
 def _evidence_rows(facts: Facts) -> list[list[str]]:
-    rows = [["steps", "lr", "seed", facts.measure, "diverged at"]]
+    rows = [["steps", "lr", "seed", facts.measure, "diverged at", *(["options"] if facts.mixed else [])]]
     for rung in facts.record.rungs:
-        for c in sorted(rung.curves, key=lambda c: (c.lr, c.seed)):
+        for c in (c for lane in rung.lanes for c in lane.curves):
             at = "" if not c.diverged else f"step {c.diverged_at:,}" if c.diverged_at is not None else "the end"
             loss = "diverged" if c.diverged else n.loss(facts.shown(c.loss))
-            rows.append([f"{rung.steps:,}", n.lr(c.lr, 3), str(c.seed), loss, at])
+            options = [n.options(c.options)] if facts.mixed else []
+            rows.append([f"{rung.steps:,}", n.lr(c.lr, 3), str(c.seed), loss, at, *options])
     return rows
 
 

@@ -9,20 +9,32 @@
 [-0.1..., -1.0]
 """
 
+from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam
+from .adamax import Adamax
 from .adamw import AdamW
+from .asgd import ASGD
 from .base import Number, Rule, State
+from .lion import Lion
+from .nadam import NAdam
+from .radam import RAdam
 from .reader import UnknownRule, Update, read
 from .rmsprop import RMSprop
 from .sgd import SGD
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
     "Number",
+    "RAdam",
     "RMSprop",
     "Rule",
     "State",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Number, Rule, State, add_, cast, descend_, is_zero
+from .base import Number, Rule, State, add_, cast, descend_, is_zero, over_
 
 __all__ = ["Adagrad"]
 
@@ -43,3 +43,8 @@ class Adagrad(Rule):
         total = state["sum"].addcmul_(grads_LP, grads_LP)
         direction = grads_LP.div_(total.sqrt().add_(cast(self.eps, total)))
         return descend_(params_LP, direction, lr / (1 + t * self.lr_decay)), state
+
+    def effective_lr(self, state: State, lr: Tensor, t: int) -> Tensor:
+        """η / (1 + t·decay) / (√s + ε), LP."""
+        root = state["sum"].sqrt()
+        return over_(lr / (1 + t * self.lr_decay), root.add_(cast(self.eps, root)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Number, Rule, State, add_, average_square_, cast, descend_, is_zero
+from .base import Number, Rule, State, add_, average_square_, cast, descend_, is_zero, over_
 
 __all__ = ["Adam"]
 
@@ -54,6 +54,12 @@ class Adam(Rule):
         step = lr * c / (1 - beta1 ** (t + 1))
         root = torch.sqrt(square, out=grads_LP).add_(cast(self.eps * c, square))  # the gradients are used up
         return descend_(params_LP, torch.div(mean, root, out=root), step), state
+
+    def effective_lr(self, state: State, lr: Tensor, t: int) -> Tensor:
+        """η / (√v̂ + ε), LP; multiplies m̂."""
+        square = state["max_square" if self.amsgrad else "square"]
+        c = (1 - self.betas[1] ** (t + 1)) ** 0.5
+        return over_(lr * c, square.sqrt().add_(cast(self.eps * c, square)))
 
     def decay_(self, params_LP: Tensor, grads_LP: Tensor, lr: Tensor) -> None:
         """Weight decay, in place: as a part of the gradient."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .adam import Adam
-from .base import Number, cast
+from .base import Number, shrink_
 
 __all__ = ["AdamW"]
 
@@ -30,4 +30,4 @@ class AdamW(Adam):
 
     def decay_(self, params_LP: Tensor, grads_LP: Tensor, lr: Tensor) -> None:
         """Weight decay, in place: on the parameters, times the learning rate."""
-        params_LP.mul_(cast(1 - lr * self.weight_decay, params_LP))
+        shrink_(params_LP, lr, self.weight_decay)

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
-__all__ = ["Number", "Rule", "State", "add_", "average_square_", "cast", "descend_", "is_zero"]
+__all__ = ["Number", "Rule", "State", "add_", "average_square_", "cast", "descend_", "is_zero", "over_", "shrink_"]
 
 Number: TypeAlias = float | Tensor
-State: TypeAlias = dict[str, Tensor]  # each of shape LP
+State: TypeAlias = dict[str, Tensor]  # each of shape LP, or L1 where it is one number a lane
 
 
 class Rule(ABC):
@@ -46,6 +47,22 @@ class Rule(ABC):
             The new parameters and the new state.
         """
 
+    @abstractmethod
+    def effective_lr(self, state: State, lr: Tensor, t: int) -> Tensor:
+        """The step size of each parameter in an update: what multiplied its gradient there.
+
+        With momentum, what multiplied the first moment, corrected for bias where the rule does so. Weight decay
+        apart from the gradient is no part of it.
+
+        Args:
+            state: what that update returned; left as it is.
+            lr: the learning rates that it took.
+            t: the number of updates done before it.
+
+        Returns:
+            Step sizes, of shape LP, or broadcastable to it where they do not depend on the parameter.
+        """
+
 
 def cast(x: Number, like: Tensor) -> Number:
     """x, of the dtype and on the device of `like` where it is a tensor."""
@@ -67,6 +84,16 @@ def average_square_(x: Tensor, y: Tensor, keep: Number) -> Tensor:
 def descend_(params: Tensor, direction: Tensor, lr: Tensor) -> Tensor:
     """params −= lr · direction."""
     return params.addcmul_(direction, lr.to(params), value=-1)
+
+
+def shrink_(params: Tensor, lr: Tensor, weight_decay: Number) -> Tensor:
+    """Decoupled weight decay: params = (1 − lr · weight_decay) · params."""
+    return params.mul_(cast(1 - lr * weight_decay, params))
+
+
+def over_(scale: Tensor, x: Tensor) -> Tensor:
+    """x = scale / x."""
+    return torch.div(scale.to(x), x, out=x)
 
 
 def is_zero(x: Number) -> bool:

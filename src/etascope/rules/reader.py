@@ -11,10 +11,17 @@ import torch
 from torch import Tensor
 
 from ..errors import EngineError
+from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam
+from .adamax import Adamax
 from .adamw import AdamW
+from .asgd import ASGD
 from .base import Number, Rule, State, cast
+from .lion import Lion
+from .nadam import NAdam
+from .proof import departure, shadow
+from .radam import RAdam
 from .rmsprop import RMSprop
 from .sgd import SGD
 
@@ -26,6 +33,18 @@ RULES: Mapping[type[torch.optim.Optimizer], type[Rule]] = {
     torch.optim.RMSprop: RMSprop,
     torch.optim.Adam: Adam,
     torch.optim.AdamW: AdamW,
+    torch.optim.Adadelta: Adadelta,
+    torch.optim.Adamax: Adamax,
+    torch.optim.NAdam: NAdam,
+    torch.optim.RAdam: RAdam,
+    torch.optim.ASGD: ASGD,
+}
+NAMED: Mapping[str, type[Rule]] = {"Lion": Lion}  # not in torch: whose class it is, a few steps must show
+NO_RULE = {  # why not, where it may be asked
+    "Adafactor": ": it sees whole matrices, and rules see each parameter by itself",
+    "Muon": ": it sees whole matrices, and rules see each parameter by itself",
+    "Rprop": ": its first step alone takes the lr, and rules take it in each",
+    "SparseAdam": ": it takes sparse gradients, and lanes have none",
 }
 NO_MEANING = {"foreach", "fused", "capturable", "differentiable"}  # how to compute, not what
 NOT_OPTIONS = {"params", "param_names", "lr", "lr_scale", "initial_lr"}
@@ -58,19 +77,24 @@ class Update:
         """One update at lr_L1 = peak lr · schedule; the tensors are donated, as in `Rule.update`."""
         return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
 
+    def effective_lr(self, state: State, lr_L1: Tensor, t: int) -> Tensor:
+        """Each parameter's step size in the update that returned `state`, as in `Rule.effective_lr`."""
+        return self.rule.effective_lr(state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+
 
 def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> Update:
     """The update that these optimizers, one per lane and not stepped yet, would do.
 
     P is their `param_groups[i]["params"]` in order, each tensor flattened. Numbers may differ between groups
-    and lanes; options that only say how to compute (foreach, fused, capturable, differentiable) are ignored.
+    and lanes; options that only say how to compute (foreach, fused, capturable) are ignored. Of a class that is
+    not torch's, but has a rule by its name (Lion), small copies are stepped: it must do what the rule does.
 
     Args:
         optimizers: the lanes' optimizers, over parameters of equal shapes.
         lrs: the lanes' peak lrs.
 
     Raises:
-        UnknownRule: the class (matched exactly) has no rule, or an option has no meaning to it.
+        UnknownRule: the class (matched exactly) has no rule or departs from it, or an option has no meaning to it.
 
     >>> w = torch.nn.Parameter(torch.zeros(3))
     >>> read([torch.optim.SGD([w], lr=lr, momentum=0.9) for lr in (0.1, 0.2)], [0.1, 0.2])
@@ -81,14 +105,32 @@ def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> U
     for opt in optimizers:
         if why := _unfit(opt, first):
             raise UnknownRule(f"optimizer {type(opt).__name__} {why}", NEXT_MOVE)
+    if type(first) in RULES:
+        return _read(RULES[type(first)], optimizers, lrs)
+    small = [shadow(opt) for opt in optimizers]
+    ratios_LG = [[float(group["lr"]) / lr for group in opt.param_groups] for opt, lr in zip(small, lrs, strict=True)]
+    if why := departure(small, ratios_LG, _read(NAMED[name], small, lrs)):
+        raise UnknownRule(f"optimizer {name} of {type(first).__module__} {why}", NEXT_MOVE)
+    return _read(NAMED[name], optimizers, lrs)
+
+
+def _read(rule: type[Rule], optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> Update:
+    first = optimizers[0]
+    name, proven = type(first).__name__, type(first) not in RULES
     options_LG = [[_options(opt, group) for group in opt.param_groups] for opt in optimizers]
-    rule = RULES[type(first)]
     known = {f.name: f.default for f in fields(rule)}  # type: ignore[arg-type]  # every rule is a dataclass
     if issubclass(rule, Adam):  # torch goes by this option, whatever the class
         decoupled = _uniform(name, "decoupled_weight_decay", options_LG, default=rule is AdamW)
         rule = AdamW if decoupled else Adam
     for options in (options for row in options_LG for options in row):
+        if options.get("differentiable"):
+            raise UnknownRule(
+                f"option differentiable of {name} makes updates part of a graph, and rules have none",
+                "Leave it False: with it, torch itself does not update parameters that require grad.",
+            )
         for option in options.keys() - NO_MEANING - NOT_OPTIONS:
+            if option not in known and proven:
+                continue  # it had its effect, if any, in the steps that were tried
             if option not in known and not (option == "decoupled_weight_decay" and issubclass(rule, Adam)):
                 raise UnknownRule(f"option {option} of {name} is not known to its rule", NEXT_MOVE)
             if options[option] is None:
@@ -115,8 +157,8 @@ def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> U
 
 def _unfit(opt: torch.optim.Optimizer, first: torch.optim.Optimizer) -> str | None:
     """Why no rule can do what this optimizer does; None if one can."""
-    if type(opt) not in RULES:
-        return "has no rule"
+    if type(opt) not in RULES and type(opt).__name__ not in NAMED:
+        return "has no rule" + NO_RULE.get(type(opt).__name__, "")
     if type(opt) is not type(first):
         return f"trains one lane, and {type(first).__name__} another; a rule is the same for all"
     if opt._optimizer_step_pre_hooks or opt._optimizer_step_post_hooks:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Number, Rule, State, add_, average_square_, cast, descend_, is_zero
+from .base import Number, Rule, State, add_, average_square_, cast, descend_, is_zero, over_
 
 __all__ = ["RMSprop"]
 
@@ -45,14 +45,20 @@ class RMSprop(Rule):
             grads_LP.neg_()
         if not is_zero(self.weight_decay):
             add_(grads_LP, params_LP, self.weight_decay)
-        square = average_square_(state["square"], grads_LP, self.alpha)
+        average_square_(state["square"], grads_LP, self.alpha)
         if self.centered:
-            mean = state["mean"].lerp_(grads_LP, cast(1 - self.alpha, grads_LP))
-            root = square.addcmul(mean, mean, value=-1).sqrt_()
-        else:
-            root = square.sqrt()
-        direction = grads_LP.div_(root.add_(cast(self.eps, root)))
+            state["mean"].lerp_(grads_LP, cast(1 - self.alpha, grads_LP))
+        direction = grads_LP.div_(self._root(state))
         if not is_zero(self.momentum):
             buffer = state["momentum"]
             direction = buffer.mul_(cast(self.momentum, buffer)).add_(direction)
         return descend_(params_LP, direction, lr), state
+
+    def effective_lr(self, state: State, lr: Tensor, t: int) -> Tensor:
+        """η / (√v + ε), of v − m² where centered, LP; multiplies g, of which b is the sum."""
+        return over_(lr, self._root(state))
+
+    def _root(self, state: State) -> Tensor:
+        square = state["square"]
+        root = square.addcmul(state["mean"], state["mean"], value=-1).sqrt_() if self.centered else square.sqrt()
+        return root.add_(cast(self.eps, root))

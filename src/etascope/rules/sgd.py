@@ -54,3 +54,7 @@ class SGD(Rule):
             add_(buffer.mul_(cast(self.momentum, buffer)), grads_LP, 1 - self.dampening)
         direction = add_(grads_LP, buffer, self.momentum) if self.nesterov else buffer
         return descend_(params_LP, direction, lr), state
+
+    def effective_lr(self, state: State, lr: Tensor, t: int) -> Tensor:
+        """η, whatever the parameter."""
+        return lr

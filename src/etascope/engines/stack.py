@@ -1,0 +1,439 @@
+"""L models as one, through `torch.func`.
+
+Shapes stand in the names: L lanes, P optimized parameters of one lane (flattened and joined), I inits.
+
+Every operation is batched over L, so no lane can reach another. What is the same for all of them is held once, and
+not batched: frozen parameters, buffers that training does not change, and the batch, where all see the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, grad_and_value, vmap
+
+from ..errors import EngineError, TaskError
+from ..rules import read
+from .apart import Apart, filled
+from .base import Setting
+from .blame import user_code
+from .lane_functions import LaneFunctions
+from .lane_scaler import LaneScaler
+from .loop import SKIPS
+from .options import Split, dropouts
+from .prepared import Objective, Prepared
+from .randomness import kept, seed_all
+
+__all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
+
+NEXT_MOVE = "Use engine='loop', which trains anything that torch does; engine='auto' falls back by itself."
+IN_PLACE = ("vmap: inplace", "would mutate a captured")  # how torch refuses to change what lanes share
+
+
+class Stack:
+    """L trainings as one: parameters, moving buffers and optimizer state along a leading lane axis.
+
+    Args:
+        prepared: the task.
+        unit: the lanes' settings.
+    """
+
+    def __init__(self, prepared: Prepared, unit: Sequence[Setting]) -> None:
+        self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
+        n_lanes, device = len(unit), prepared.device
+        splits = [prepared.split(s.options) for s in unit]
+        self.objective = prepared.objective(self.seed)  # its own tensors stay at init
+        optimizers = [prepared.optimizer(self.objective.model, s.lr, s.options)[0] for s in unit]
+        self.rule = read(optimizers, [s.lr for s in unit])
+
+        names = {id(q): name for name, q in self.objective.named_parameters()}
+        optimized = [q for group in optimizers[0].param_groups for q in group["params"]]
+        _check_tensors(optimized, names)
+        self.names = [names[id(q)] for q in optimized]
+        self.shapes = [q.shape for q in optimized]
+        self._place()
+        self.state = self.rule.init(self.params_LP)
+        self.lr_L1 = torch.tensor([[s.lr] for s in unit], dtype=torch.float64, device=device)
+        self.dead_at_L = torch.full((n_lanes,), -1, device=device)  # the step of the first bad loss
+        self._differ(splits)
+        self.data_L = self._data(splits)
+        fp16 = prepared.task.precision == "fp16"
+        self.scaler = LaneScaler(n_lanes, device) if fp16 else None
+        self.before: tuple[Tensor, dict[str, Tensor]] | None = None
+
+        def lane_loss(params: dict[str, Tensor], own: dict[str, Any]) -> Tensor:
+            batch = filled(self.batch, own["leaves"]) if own["leaves"] else self.batch
+            with self._own_options(own), prepared.autocast():
+                swapped = {**params, **self.shared, **own["buffers"]}
+                loss: Tensor = functional_call(self.objective, swapped, (batch,))
+            return loss
+
+        def scaled_loss(params: dict[str, Tensor], own: dict[str, Any]) -> tuple[Tensor, Tensor]:
+            loss = lane_loss(params, own)
+            return loss * own["scale"], loss
+
+        self.batch: Any = None
+        gradient = grad(scaled_loss, has_aux=True) if fp16 else grad_and_value(lane_loss)
+        self._gradient: Callable[..., Any] = vmap(gradient, randomness="different")
+        self._loss: Callable[..., Tensor] = vmap(lane_loss, randomness="different")
+
+    # --------------------------------------------------------------------------------------- set-up
+
+    def _place(self) -> None:
+        """Parameters LP and own buffers at init, which is one for each seed; what is the same for all, once."""
+        given = isinstance(self.prepared.task.model, nn.Module)  # then a seed changes nothing at init
+        seeds = [self.seed] if given else list(dict.fromkeys(s.seed for s in self.unit))
+        models = [self.objective, *(self.prepared.objective(seed) for seed in seeds[1:])]
+        inits = [{name: t.detach() for name, t in [*m.named_parameters(), *m.named_buffers()]} for m in models]
+        if any({n: t.shape for n, t in own.items()} != {n: t.shape for n, t in inits[0].items()} for own in inits):
+            raise EngineError("the model has other tensors from seed to seed", NEXT_MOVE)
+        numbers = [0 if given else seeds.index(s.seed) for s in self.unit]
+        self.init_L = torch.tensor(numbers, device=self.prepared.device)
+        self.init_IP = torch.stack([torch.cat([own[name].flatten() for name in self.names]) for own in inits])
+        self.params_LP = self._of_lanes(self.init_IP)
+        self.views = self._views()
+        self.shared: dict[str, Tensor] = {}
+        self.init_buffers: dict[str, Tensor] = {}  # along I, of what lanes have each their own
+        self.moving = [name for name in inits[0] if name in self.prepared.moving]
+        for name in inits[0].keys() - set(self.names):
+            if name in self.moving or not all(torch.equal(own[name], inits[0][name]) for own in inits):
+                self.init_buffers[name] = torch.stack([own[name] for own in inits])
+            else:
+                self.shared[name] = inits[0][name]
+        self.buffers = {name: self._of_lanes(at_init) for name, at_init in self.init_buffers.items()}
+
+    def _of_lanes(self, of_inits: Tensor) -> Tensor:
+        """A copy for each lane of what it has at init."""
+        return of_inits[self.init_L]
+
+    def _views(self) -> dict[str, Tensor]:
+        views, at = {}, 0
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            size = shape.numel()
+            views[name] = self.params_LP[:, at : at + size].view(-1, *shape)
+            at += size
+        return views
+
+    def _differ(self, splits: Sequence[Split]) -> None:
+        """Options of the loss and rates of dropout: as floats where lanes agree, as tensors along L where not."""
+        dtype, device = self.params_LP.dtype, self.params_LP.device
+        defaults = self.prepared.homes.loss if any(split.loss for split in splits) else {}
+        self.options: dict[str, Tensor] = {}
+        same: dict[str, float] = {}
+        for name in sorted({name for split in splits for name in split.loss}):
+            values = [split.loss.get(name, defaults[name]) for split in splits]
+            if len(set(values)) == 1:
+                same[name] = values[0]
+            else:
+                self.options[name] = torch.tensor(values, dtype=dtype, device=device)
+        self.objective.options = same
+        self.rates: list[tuple[Any, Tensor]] = []  # (dropout module, its rates); "Any": they get tensors for floats
+        for module in dropouts(self.objective.model) if any(s.dropout is not None for s in splits) else []:
+            rates = [module.p if split.dropout is None else split.dropout for split in splits]
+            if len(set(rates)) == 1:
+                module.p = rates[0]
+            else:
+                self.rates.append((module, torch.tensor(rates, dtype=dtype, device=device)))
+
+    def _data(self, splits: Sequence[Split]) -> Tensor | None:
+        """Which stream of data each lane reads; None where there is but one."""
+        keys = [self.prepared.data_key(setting) for setting in self.unit]
+        distinct = list(dict.fromkeys(keys))
+        self._readers = [self.unit[keys.index(key)] for key in distinct]
+        if len(distinct) == 1:
+            return None
+        return torch.tensor([distinct.index(key) for key in keys], device=self.prepared.device)
+
+    @contextmanager
+    def _own_options(self, own: dict[str, Any]) -> Iterator[None]:
+        """With a lane's options in the objective, as tensors, and what these need."""
+        if not own["options"] and not own["rates"] and self.prepared.task.precision == "fp32":
+            yield
+            return
+        same, rates = self.objective.options, [module.p for module, _ in self.rates]
+        try:
+            self.objective.options = {**same, **own["options"]}
+            for (module, _), rate in zip(self.rates, own["rates"], strict=False):
+                module.p = rate
+            with LaneFunctions():
+                yield
+        finally:
+            self.objective.options = same
+            for (module, _), rate in zip(self.rates, rates, strict=True):
+                module.p = rate
+
+    # ------------------------------------------------------------------------------------- training
+
+    def batches(self, rung: int) -> Iterator[Any]:
+        """Endless batches of the rung: of one stream, or `Apart` for several."""
+        if self.data_L is None:
+            return self.prepared.batches(self.seed, rung, self.unit[0].options)
+        streams = [self.prepared.batches(s.seed, rung, s.options, keep=False) for s in self._readers]
+        return (Apart(several) for several in zip(*streams, strict=True))
+
+    def gradients(self, batches: Sequence[Any], lanes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Gradients LP and losses L, averaged over the batches of one step; of some lanes, by their numbers."""
+        grads_LP, losses_L = None, None
+        for batch in batches:
+            flat_LP, losses = self._pass(batch, len(batches), lanes)
+            grads_LP = flat_LP if grads_LP is None else grads_LP + flat_LP
+            losses_L = losses if losses_L is None else losses_L + losses
+        assert grads_LP is not None and losses_L is not None
+        n = len(batches)
+        if self.scaler is not None:
+            grads_LP = self.scaler.unscaled(grads_LP, lanes)
+        elif n > 1:
+            grads_LP = grads_LP / n
+        return (grads_LP, losses_L) if n == 1 else (grads_LP, losses_L / n)
+
+    def _pass(self, batch: Any, n: int, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients (in fp16 times scale / n) and losses of one batch of n."""
+        leaves: list[Tensor] = []
+        if isinstance(batch, Apart):
+            if (joined := batch.joined()) is None:
+                return self._stream_by_stream(batch, n, lanes)
+            self.batch, of_streams = joined
+            assert self.data_L is not None
+            reads = self.data_L if lanes is None else self.data_L[lanes]
+            each_its_own = lanes is None and len(batch.batches) == len(self.unit)
+            leaves = of_streams if each_its_own else [leaf[reads] for leaf in of_streams]
+        else:
+            self.batch = batch
+        views, own = self._of(lanes)
+        own["leaves"] = leaves
+        if self.scaler is not None:
+            own["scale"] = self.scaler.of(lanes) / n
+        try:
+            grads, losses = self._gradient(views, own)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in IN_PLACE) or not self._still:
+                raise
+            self.undo()
+            self._spread()
+            return self._pass(batch, n, lanes)
+        if lanes is not None:
+            for name in self.moving:
+                self.buffers[name][lanes] = own["buffers"][name]
+        return torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1), losses
+
+    def _of(self, lanes: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The parameters, and what else each lane has its own; of some lanes, copies."""
+        rates = [rate for _, rate in self.rates]
+        if lanes is None:
+            return self.views, {"buffers": self.buffers, "options": self.options, "rates": rates, "leaves": []}
+        own = {
+            "buffers": {name: b[lanes] for name, b in self.buffers.items()},
+            "options": {name: option[lanes] for name, option in self.options.items()},
+            "rates": [rate[lanes] for rate in rates],
+        }
+        return {name: view[lanes] for name, view in self.views.items()}, own
+
+    def _stream_by_stream(self, batch: Apart, n: int, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same as a pass, where the batches of the streams differ in shape."""
+        assert self.data_L is not None
+        lanes = torch.arange(len(self.unit), device=self.data_L.device) if lanes is None else lanes
+        grads_LP = torch.empty(len(lanes), self.params_LP.shape[1], dtype=self.params_LP.dtype, device=lanes.device)
+        losses_L: Tensor | None = None
+        for stream, own in enumerate(batch.batches):
+            at = (self.data_L[lanes] == stream).nonzero().flatten()
+            if len(at):
+                grads_LP[at], losses = self._pass(own, n, lanes[at])
+                if losses_L is None:
+                    losses_L = torch.empty(len(lanes), dtype=losses.dtype, device=lanes.device)
+                losses_L[at] = losses.detach()
+        assert losses_L is not None
+        return grads_LP, losses_L
+
+    @property
+    def _still(self) -> set[str]:
+        """The buffers that lanes share, since training does not change them."""
+        return self.shared.keys() & dict(self.objective.named_buffers()).keys()
+
+    def _spread(self) -> None:
+        """Give each lane its own of every buffer: one that stood still has begun to move."""
+        for name in self._still:
+            self.init_buffers[name] = torch.stack([self.shared.pop(name)] * len(self.init_IP))
+            self.buffers[name] = self._of_lanes(self.init_buffers[name])
+            self.moving.append(name)
+
+    def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int) -> Tensor:
+        """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it."""
+        self.before = self._noise.get_state(), {name: self.buffers[name].clone() for name in self.moving}
+        with user_code("loss"):
+            grads_LP, losses_L = self.gradients(batches)
+            if self.scaler is not None:
+                self._repeat_overflowed(grads_LP, losses_L, batches, t)
+        task = self.prepared.task
+        if task.clip_norm is not None:
+            norms_L1 = torch.linalg.vector_norm(grads_LP, dim=1, keepdim=True)
+            grads_LP *= (task.clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+        if task.clip_value is not None:
+            grads_LP.clamp_(-task.clip_value, task.clip_value)
+        params_LP, self.state = self.rule(self.params_LP, grads_LP, self.state, multiplier * self.lr_L1, t)
+        if params_LP is not self.params_LP:
+            self.params_LP = params_LP
+            self.views = self._views()
+        return losses_L.detach()
+
+    def _repeat_overflowed(self, grads_LP: Tensor, losses_L: Tensor, batches: Sequence[Any], t: int) -> None:
+        """Take the gradient again at half the scale, in place, of the lanes in which it overflowed in fp16.
+
+        Their noise is then another one, so that the other lanes' does not move.
+        """
+        assert self.scaler is not None
+        lanes = _overflowed(grads_LP, losses_L)
+        for attempt in range(1, SKIPS + 1):
+            if not len(lanes):
+                break
+            self.scaler.halve(lanes)
+            if attempt == SKIPS:
+                losses_L[lanes], grads_LP[lanes] = torch.nan, 0
+                break
+            with kept():
+                seed_all("again", self.seed, t, attempt)
+                grads_LP[lanes], losses_L[lanes] = self.gradients(batches, lanes)
+            lanes = lanes[_overflowed(grads_LP[lanes], losses_L[lanes])]
+        self.scaler.grow()
+
+    def undo(self) -> None:
+        """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
+        if self.before is None:
+            return
+        noise, moving = self.before
+        self._noise.set_state(noise)
+        for name, buffer in moving.items():
+            self.buffers[name].copy_(buffer)
+
+    @property
+    def _noise(self) -> torch.Generator:
+        """Where the lanes' noise comes from."""
+        device = self.prepared.device
+        if device.type != "cuda":
+            return torch.default_generator
+        return torch.cuda.default_generators[device.index or 0]
+
+    # ------------------------------------------------------------------------------------- judging
+
+    def evaluate(self, which: tuple[int, ...]) -> Tensor:
+        """The judged loss of every lane, L; nan where it raises."""
+        if self.prepared.task.evaluate is None:
+            try:
+                return self.validate(which)
+            except TaskError:
+                pass  # one lane that diverged must not take its neighbours down
+        with kept():
+            values = [self.prepared.evaluate(self.lane(k), which, s.seed) for k, s in enumerate(self.unit)]
+        return torch.tensor(values, dtype=torch.float64)
+
+    def validate(self, which: tuple[int, ...]) -> Tensor:
+        """The validation loss of every lane, L, all at once."""
+        losses_L: Tensor = self.prepared.weighted(self.objective, which, self._losses)
+        return losses_L
+
+    def _losses(self, batch: Any) -> Tensor:
+        self.batch = batch
+        own = {"buffers": self.buffers, "options": {}, "rates": [], "leaves": []}  # judged by one measure
+        if self.scaler is not None:
+            own["scale"] = self.scaler.of(None)
+        try:
+            losses_L = self._loss(self.views, own)
+        except RuntimeError as error:
+            if "atching rule not implemented" not in str(error):
+                raise
+            # torch's fused LSTM has no batching rule of its own; under a gradient it is taken apart into ones that do
+            self._loss = lambda params, own: self._gradient(params, own)[1]
+            with torch.enable_grad():
+                losses_L = self._loss(self.views, own)
+        return losses_L.double().cpu()
+
+    def lane(self, k: int) -> Objective:
+        """One lane's model as an ordinary module, sharing nothing with the stack."""
+        setting = self.unit[k]
+        objective = self.prepared.objective(setting.seed, setting.options)
+        own = {name: t[k] for name, t in {**self.views, **self.buffers}.items()} | self.shared
+        with torch.no_grad():
+            for name, tensor in [*objective.named_parameters(), *objective.named_buffers()]:
+                tensor.copy_(own[name])
+        return objective
+
+    # -------------------------------------------------------------------------------------- burying
+
+    def bury(self, losses: Sequence[Tensor], first: int) -> bool:
+        """Note the first non-finite loss, from step `first` on, of each living lane; whether all are dead."""
+        bad_TL = ~torch.isfinite(torch.stack(list(losses)))
+        new_L = bad_TL.any(0) & (self.dead_at_L < 0)
+        if new_L.any():
+            self.dead_at_L[new_L] = first + bad_TL.int().argmax(0)[new_L]
+            self._idle(new_L)
+        return bool((self.dead_at_L >= 0).all())
+
+    def bury_raising(self, batches: Sequence[Any], t: int) -> None:
+        """Bury the lanes on which the loss of step t raises, each by itself, though it does not at init."""
+        with kept():
+            raising = [
+                k
+                for k in range(len(self.unit))
+                if any(self.prepared.raises(self.lane(k), self._batch_of(b, k)) for b in batches)
+            ]
+        if not all(self.prepared.accepts(self.unit[k], self._batch_of(b, k)) for k in raising for b in batches):
+            return
+        raising_L = torch.zeros_like(self.dead_at_L, dtype=torch.bool)
+        raising_L[raising] = True
+        self.dead_at_L[raising_L & (self.dead_at_L < 0)] = t
+        self._idle(raising_L)
+
+    def _batch_of(self, batch: Any, k: int) -> Any:
+        if not isinstance(batch, Apart):
+            return batch
+        assert self.data_L is not None
+        return batch.batches[int(self.data_L[k])]
+
+    def _idle(self, lanes_L: Tensor) -> None:
+        """Set lanes back to init, where the loss is known to be good (at zeros it need not be), and keep them there."""
+        self.lr_L1[lanes_L] = 0
+        inits = self.init_L[lanes_L]
+        self.params_LP[lanes_L] = self.init_IP[inits]
+        for tensor in self.state.values():
+            tensor[lanes_L] = 0
+        for name, at_init in self.init_buffers.items():
+            self.buffers[name][lanes_L] = at_init[inits]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warning that an operation is batched by a loop: slower, not wrong, and `auto` measures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
+
+
+def stackable(prepared: Prepared, settings: Sequence[Setting]) -> dict[Hashable, list[Setting]]:
+    """The settings in order, by what must be the same in all lanes of a stack.
+
+    That is: switches of the optimizer, and whether an argument of the loss is given that has no number as default.
+    """
+    found: dict[Hashable, list[Setting]] = {}
+    for setting in sorted(settings):
+        split = prepared.split(setting.options)
+        switches = tuple(sorted((k, v) for k, v in split.optimizer.items() if isinstance(v, bool)))
+        bare = tuple(sorted(name for name in split.loss if not isinstance(prepared.homes.loss[name], int | float)))
+        found.setdefault((switches, bare), []).append(setting)
+    return found
+
+
+def _overflowed(grads_LP: Tensor, losses_L: Tensor) -> Tensor:
+    """The numbers of the lanes with a finite loss and a gradient that is none."""
+    return (torch.isfinite(losses_L) & ~torch.isfinite(grads_LP).all(dim=1)).nonzero().flatten()
+
+
+def _check_tensors(optimized: Sequence[Tensor], names: dict[int, str]) -> None:
+    for q in optimized:
+        if id(q) not in names:
+            raise EngineError("an optimized tensor is not a parameter of the model", NEXT_MOVE)
+        if q.is_sparse or q.dtype != optimized[0].dtype or not q.is_floating_point():
+            raise EngineError(f"parameter {names[id(q)]} is {q.dtype}, and the others {optimized[0].dtype}", NEXT_MOVE)

@@ -1,0 +1,245 @@
+"""Several processes at once, each with one thread: for models that one process cannot keep all cores busy with."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ..errors import EngineError
+from ..records import Engine as Ran
+from .base import Facts, Setting, Tick, Trained, Unit
+from .lanes import Lanes
+from .loop import Loop
+from .prepared import Prepared
+
+__all__ = ["Pool", "Workers", "cores", "sendable"]
+
+PAYLOAD_BYTES = 2**30  # a task larger than this is not copied into every process
+NEXT_MOVE = "Use engine='loop' or engine='lanes', which train in this process."
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def sendable(prepared: Prepared, settings: Sequence[Setting] = ()) -> bytes | str:
+    """The task as bytes for another process, or why it, or a setting with a function in it, cannot be sent."""
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(settings)
+        payload: bytes = cloudpickle.dumps(prepared.task)
+    except Exception as error:
+        return f"the task cannot be sent to another process ({type(error).__name__}: {str(error).splitlines()[0]})"
+    if len(payload) > PAYLOAD_BYTES:
+        return f"the task is {len(payload) / 2**30:.1f} GiB, too much to be copied into every process"
+    return payload
+
+
+class Pool:
+    """Worker processes, each with the task.
+
+    Args:
+        payload: what `sendable` gave.
+        device: where they train.
+        count: how many.
+    """
+
+    def __init__(self, payload: bytes, device: str, count: int) -> None:
+        self._hello = pickle.dumps((list(sys.path), payload, device, None))
+        self._processes: list[subprocess.Popen[bytes]] = [self._started() for _ in range(count)]
+        self._closed = False
+        self._changing = threading.Lock()
+        weakref.finalize(self, _end, self._processes)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        return subprocess.Popen(
+            [sys.executable, "-m", "etascope.engines.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+
+    def greet(self) -> str | None:
+        """Send the task to every process; why one cannot take it, or None."""
+        for process in self._processes:
+            with suppress(BrokenPipeError):
+                self._write(process, self._hello)
+        for process in self._processes:
+            kind, value = self._read(process)
+            if kind != "ready":
+                return f"a worker process cannot take the task ({value})"
+        return None
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def ask(self, jobs: Sequence[tuple[str, Any]], tick: Tick) -> Iterator[tuple[int, Any]]:
+        """Have each job done by whichever process is free; (index, answer) as they come.
+
+        A process that dies is started again, and its job is done once more; if it dies of it again, that is an error.
+
+        Raises:
+            EngineError: a job ended two processes.
+            BaseException: what a job raised.
+        """
+        import cloudpickle
+
+        data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
+        todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
+
+        def feed(number: int) -> None:
+            with suppress(IndexError):
+                while not self._closed:
+                    i = todo.popleft()
+                    self._do(number, i, data[i], said)
+
+        threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(jobs)))]
+        for thread in threads:
+            thread.start()
+        missing = len(jobs)
+        while missing:
+            kind, i, value = said.get()
+            if kind == "tick":
+                tick(value)
+            elif kind == "raised":
+                todo.clear()
+                raise value
+            elif kind == "ended":
+                todo.clear()
+                raise EngineError(
+                    f"a worker process ended twice, with exit code {value}, at {_at(*jobs[i])}.",
+                    f"It may have run out of memory. {NEXT_MOVE}",
+                )
+            else:
+                missing -= 1
+                yield i, value
+
+    def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
+        told = 0
+        for _ in range(2):
+            process = self._processes[number]
+            try:
+                self._write(process, data)
+                while (answer := self._read(process))[0] == "tick":
+                    told += answer[1]
+                    said.put(("tick", i, answer[1]))
+                said.put((answer[0], i, answer[1]))
+                return
+            except (EOFError, OSError):
+                with self._changing:
+                    if self._closed:
+                        return
+                    code = process.wait()
+                    self._processes[number] = again = self._started()
+                said.put(("tick", i, -told))
+                told = 0
+                with suppress(EOFError, OSError):  # if it cannot even start, the job finds out
+                    self._write(again, self._hello)
+                    self._read(again)
+        said.put(("ended", i, code))
+
+    def _write(self, process: subprocess.Popen[bytes], data: bytes) -> None:
+        assert process.stdin is not None
+        process.stdin.write(data)
+        process.stdin.flush()
+
+    def _read(self, process: subprocess.Popen[bytes]) -> tuple[str, Any]:
+        assert process.stdout is not None
+        answer: tuple[str, Any] = pickle.load(process.stdout)
+        return answer
+
+    def close(self) -> None:
+        """End all processes, at once."""
+        with self._changing:
+            self._closed = True
+            _end(self._processes)
+
+
+def _at(kind: str, asked: Any) -> str:
+    """What a job was, in words."""
+    if kind != "train":
+        return f"a {kind}"
+    _, unit, steps, _ = asked
+    lanes = ", ".join(f"{s}, seed {s.seed}" for s in unit[:3]) + (" …" if len(unit) > 3 else "")
+    return f"{lanes}, of {steps} steps"
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+
+
+class Workers:
+    """Trains units in several processes: in each the loop or lanes, as `ran.engine` says.
+
+    Args:
+        prepared: the checked task.
+        ran: what the record says; `ran.workers` processes.
+        pool: started ones; default: they are started when there is something to train. Where the task cannot be sent,
+            all is trained in this process, to the same results.
+    """
+
+    def __init__(self, prepared: Prepared, ran: Ran, pool: Pool | None = None) -> None:
+        self.prepared, self.ran = prepared, ran
+        self._pool = pool
+        inner = replace(ran, workers=1)
+        self._inner = Lanes(prepared, inner) if ran.engine == "lanes" else Loop(prepared, inner)
+
+    def facts(self, seed: int) -> Facts:
+        """What the record should say of the task."""
+        return self.prepared.facts(seed)
+
+    def units(self, settings: Sequence[Setting]) -> list[list[Setting]]:
+        """As the engine inside has them, but enough for every process to have one."""
+        share = max(1, math.ceil(len(settings) / self.ran.workers))
+        if self.ran.engine == "lanes" and share < self.ran.chunk:
+            return Lanes(self.prepared, replace(self.ran, chunk=share)).units(settings)
+        return self._inner.units(settings)
+
+    def train(self, unit: Unit, steps: int, rung: int, tick: Tick) -> Trained:
+        """Train one unit in this process."""
+        return self._inner.train(unit, steps, rung, tick)
+
+    def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
+        """Train units side by side; (index, result) as they are finished."""
+        if len(units) < 2 or (pool := self._started(units)) is None:
+            yield from self._inner.train_each(units, steps, rung, tick)
+            return
+        inner = replace(self.ran, workers=1)
+        yield from pool.ask([("train", (inner, unit, steps, rung)) for unit in units], tick)
+
+    def _started(self, units: Sequence[Unit] = ()) -> Pool | None:
+        if self._pool is None:
+            payload = sendable(self.prepared, [s for unit in units for s in unit])
+            if isinstance(payload, str):
+                return None
+            self._pool = Pool(payload, str(self.prepared.device), self.ran.workers)
+            if self._pool.greet() is not None:
+                self.close()
+        return self._pool
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None

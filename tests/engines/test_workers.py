@@ -1,0 +1,215 @@
+"""Several processes: the same curves as in one, whatever happens to a process."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_tasks import CPU, batches, cross_entropy, largest_gap, setting, small_task
+from torch import Tensor, nn
+
+import etascope as eta
+from etascope.engines.base import Setting
+from etascope.engines.lanes import Lanes
+from etascope.engines.loop import Loop
+from etascope.engines.prepared import Prepared
+from etascope.engines.workers import Pool, Workers, sendable
+from etascope.errors import EngineError, TaskError
+from etascope.records import Curve
+from etascope.records import Engine as Ran
+from etascope.schedules import as_schedule
+from etascope.task import Task
+
+choose_module = importlib.import_module("etascope.engines.choose")  # its name is also that of the function
+
+SETTINGS = [Setting(seed, lr) for seed in (0, 1) for lr in (1e-3, 1e-2, 1e-1, 1e9)]
+
+
+def trained(engine: Any, steps: int = 12) -> tuple[dict[tuple[int, float], Curve], int]:
+    """Curves by setting, and the training steps that progress was told of."""
+    told: list[int] = []
+    units = engine.units(SETTINGS)
+    assert sorted(s for unit in units for s in unit) == sorted(SETTINGS)
+    results = dict(engine.train_each(units, steps, 0, told.append))
+    assert results.keys() == set(range(len(units)))
+    return {(c.seed, c.lr): c for done in results.values() for c in done.curves}, sum(told)
+
+
+def workers(task: Task, engine: str = "loop") -> Workers:
+    return Workers(Prepared(task, CPU), Ran(engine, 2 if engine == "lanes" else 1, 1, "cpu", workers=2))
+
+
+@pytest.mark.parametrize("engine", ["loop", "lanes"])
+def test_the_same_curves_as_in_one_process(engine: str) -> None:
+    side_by_side = workers(small_task("dropout"), engine)
+    try:
+        found, told = trained(side_by_side)
+    finally:
+        side_by_side.close()
+    alone = (Lanes if engine == "lanes" else Loop)(side_by_side.prepared, replace(side_by_side.ran, workers=1))
+    assert found == trained(alone)[0]
+    assert told == sum(c.trained for c in found.values())
+    assert any(c.diverged for c in found.values())
+
+
+def smoothed(model: nn.Module, batch: Any, label_smoothing: float = 0.0) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1], label_smoothing=label_smoothing)
+
+
+def folds(seed: int, fold: int = 0) -> Iterator[Any]:
+    return iter(batches("linear", seed=100 * fold + seed % 100))
+
+
+def test_lanes_with_options_give_the_loops_curves() -> None:
+    def halved(t: int) -> float:
+        return 0.5 ** (t / 6)
+
+    given: list[dict[str, Any]] = [
+        {"momentum": 0.5, "schedule": eta.cosine()},
+        {"nesterov": True, "weight_decay": 0.01},
+        {"label_smoothing": 0.1, "fold": 1},
+        {"schedule": as_schedule(halved), "fold": 2},
+    ]
+    settings = [setting(lr, seed, **options) for seed in (0, 1) for lr in (1e-2, 3e-2) for options in given]
+    task = small_task(loss=smoothed, train=folds, horizon=20)
+    side_by_side = workers(task, "lanes")
+    try:
+        units = side_by_side.units(settings)
+        found = dict(side_by_side.train_each(units, 20, 0, lambda n: None))
+        assert side_by_side._pool is not None
+    finally:
+        side_by_side.close()
+    truth, alone = Loop(side_by_side.prepared, side_by_side.ran), Lanes(side_by_side.prepared, side_by_side.ran)
+    for i, unit in enumerate(units):
+        assert found[i].curves == alone.train(unit, 20, 0, lambda n: None).curves
+        loops = truth.train(unit, 20, 0, lambda n: None).curves
+        assert [c.options for c in found[i].curves] == [s.written() for s in unit]
+        assert largest_gap(found[i].curves, loops) < 1e-4
+
+
+def test_a_schedule_that_cannot_be_sent_is_trained_here() -> None:
+    lock = threading.Lock()
+
+    def locked(t: int) -> float:
+        with lock:
+            return 1.0
+
+    settings = [setting(lr, schedule=as_schedule(locked)) for lr in (1e-3, 1e-2)]
+    side_by_side = workers(small_task())
+    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda n: None))
+    assert side_by_side._pool is None and len(found) == 2
+    reason = sendable(side_by_side.prepared, settings)
+    assert isinstance(reason, str) and "lock" in reason
+
+
+@pytest.mark.parametrize(("gain", "words"), [(1e9, "; one process: 2 were no faster"), (1e-9, "2 processes")])
+def test_it_is_said_why_there_are_not_several(monkeypatch: pytest.MonkeyPatch, gain: float, words: str) -> None:
+    monkeypatch.setattr(choose_module, "GAIN", gain)
+    monkeypatch.setattr(choose_module, "WORTH_PROCESSES_S", 0)
+    monkeypatch.setattr(choose_module, "cores", lambda: 2)
+    settings = [setting(lr, nesterov=True, momentum=m) for lr in (1e-3, 1e-2) for m in (0.5, 0.9)]
+    chosen = choose_module.choose(Prepared(small_task(), CPU), "auto", 0, 4000, settings=settings)
+    chosen.engine.close()
+    assert words in chosen.engine.ran.why
+
+
+def test_a_process_that_dies_is_started_again_and_nothing_is_lost() -> None:
+    side_by_side = workers(small_task(), "loop")
+    truth = trained(Loop(side_by_side.prepared, side_by_side.ran), 400)[0]
+    pool = side_by_side._started()
+    assert pool is not None
+    victim = pool._processes[0]
+    timer = threading.Timer(0.2, lambda: victim.send_signal(signal.SIGKILL))
+    timer.start()
+    try:
+        found, told = trained(side_by_side, 400)
+        timer.join()
+        assert victim.wait() == -signal.SIGKILL
+        assert trained(side_by_side, 400)[0] == found == truth  # the one after may be what was killed
+        assert told == sum(c.trained for c in found.values())
+    finally:
+        side_by_side.close()
+
+
+def deadly(model: nn.Module, batch: Any) -> Tensor:
+    if os.environ.get("OMP_NUM_THREADS") == "1" and os.getppid() == int(os.environ["ETASCOPE_TEST_PARENT"]):
+        os._exit(9)
+    return cross_entropy(model, batch)
+
+
+def test_a_unit_that_ends_two_processes_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETASCOPE_TEST_PARENT", str(os.getpid()))
+    side_by_side = workers(small_task(loss=deadly))
+    with pytest.raises(EngineError, match="ended twice, with exit code 9"):
+        trained(side_by_side)
+    side_by_side.close()
+
+
+def faulty(model: nn.Module, batch: Any) -> Tensor:
+    raise KeyError("there is no such column")
+
+
+def test_what_the_users_code_raises_is_raised_here() -> None:
+    side_by_side = workers(small_task(loss=faulty))
+    with pytest.raises(TaskError, match="no such column"):
+        trained(side_by_side)
+    side_by_side.close()
+
+
+def test_a_task_that_cannot_be_sent_is_trained_here() -> None:
+    lock = threading.Lock()
+
+    def locked(model: nn.Module, batch: Any) -> Tensor:
+        with lock:
+            return cross_entropy(model, batch)
+
+    side_by_side = workers(small_task(loss=locked))
+    reason = sendable(side_by_side.prepared)
+    assert isinstance(reason, str) and "cannot be sent" in reason and "lock" in reason
+    assert trained(side_by_side)[0] == trained(Loop(side_by_side.prepared, side_by_side.ran))[0]
+
+
+def test_a_process_that_cannot_take_the_task_says_why() -> None:
+    pool = Pool(b"no pickle", "cpu", 1)
+    reason = pool.greet()
+    pool.close()
+    assert reason is not None and "cannot take the task" in reason
+
+
+SCRIPT = """
+import torch, etascope as eta
+from etascope.engines import choose
+import sys
+module = sys.modules["etascope.engines.choose"]
+module.WORTH_PROCESSES_S = 0
+module.GAIN = 0.01
+module.ALLOWANCE = 1
+from torch import nn
+print("started"); torch.manual_seed(0)
+data = [(torch.randn(8, 5), torch.randint(3, (8,))) for _ in range(4)]
+task = eta.Task(model=lambda: nn.Linear(5, 3), loss=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]),
+                optimizer=torch.optim.SGD, train=data, horizon=300)
+sweep = eta.sweep(task, lrs=[1e-3, 1e-2, 1e-1], out=sys.argv[1])
+print(sweep.engine.workers, len(sweep.rungs[0].curves))
+"""
+
+
+def test_a_script_needs_no_guard_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for _ in range(2):
+        command = [sys.executable, str(script), str(tmp_path / "run")]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("\n")[:2] == ["started", "2 3"]
+    assert len((tmp_path / "run" / "journal.jsonl").read_text().splitlines()) == 1 + 3
