@@ -312,7 +312,6 @@ def test_it_needs_no_optax() -> None:
         (("piecewise_interpolate_schedule", "linear", 1.0, {-3: 1.0}), "in front of", "from 0 on"),
         (("sgdr_schedule", []), "no cycle", "at least one"),
         (("join_schedules", [lambda t: t], []), "other schedules", "a >> b"),
-        (("join_schedules", 2 * [from_optax("linear_schedule", 0, 1, 10)], [5]), "cuts", "boundary by 5"),
         (("join_schedules", 3 * [from_optax("linear_schedule", 0, 1, 10)], [15, 12]), "not rising", "in order"),
     ],
 )
@@ -412,3 +411,21 @@ def test_export_wants_a_bound_schedule(optax: Any) -> None:
         to_optax(cosine())  # type: ignore[arg-type]
     with pytest.raises(ScheduleError, match="lr"):
         to_optax(cosine().bind(10), lr=float("nan"))
+
+
+def test_join_cuts_a_phase_off_in_its_middle(optax: Any) -> None:
+    cosine_args = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 5, "decay_steps": 50}
+    for cut in (3, 5, 20, 50, 70):
+        ours_ = from_optax(
+            "join_schedules",
+            [from_optax("warmup_cosine_decay_schedule", **cosine_args), from_optax("constant_schedule", 0.3)],
+            [cut],
+        )
+        theirs = optax.join_schedules(
+            [optax.warmup_cosine_decay_schedule(**cosine_args), optax.constant_schedule(0.3)], [cut]
+        )
+        equal(ours_, theirs)
+
+
+def test_a_count_may_be_a_float(optax: Any) -> None:
+    assert float(to_optax(cosine().bind(10))(3.0)) == pytest.approx(cosine().bind(10)(3), abs=1e-7)

@@ -7,16 +7,16 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedules import Bound, Schedule, Shape, Then, constant, piecewise
-from ..schedules.units import Clock, as_number
+from ..schedules import Bound, Schedule, constant, piecewise
+from ..schedules.units import as_number
 from .building import chain, fall, flat, half_cosine, peak, power_law, rise, whole
+from .cutting import first
 from .imported import Imported
 
 __all__ = ["from_optax", "to_optax"]
@@ -39,7 +39,7 @@ def from_optax(constructor: str | Callable[..., Any], *args: Any, **kwargs: Any)
 
     Raises:
         ScheduleError: an unknown constructor, or a finished schedule; arguments that do not fit it or that it refuses;
-            phases that end between two steps; a negative decay_rate; in join_schedules a phase that is cut off.
+            phases that end between two steps; a negative decay_rate.
 
     Source: optax 0.2.8, optax/schedules.
 
@@ -91,7 +91,7 @@ def to_optax(bound: Bound, lr: float = 1.0) -> Callable[[Any], Any]:
     values = jnp.asarray(table)
 
     def schedule(count: Any) -> Any:
-        return jnp.take(values, jnp.clip(count, 0, bound.horizon))
+        return jnp.take(values, jnp.clip(jnp.asarray(count).astype(int), 0, bound.horizon))
 
     return schedule
 
@@ -320,23 +320,8 @@ def _join_schedules(schedules: Sequence[Imported], boundaries: Sequence[Any]) ->
     if any(a >= b for a, b in pairwise(times)):
         raise ScheduleError(f"The boundaries are {times[1:]}, not rising from 1 on.", "Give them in order.")
     lr = max(s.lr for s in schedules)
-    phases = [s.lr / lr * _lasting(s.schedule, b - a) for s, (a, b) in zip(schedules, pairwise(times), strict=False)]
+    phases = [s.lr / lr * first(s.schedule, b - a) for s, (a, b) in zip(schedules, pairwise(times), strict=False)]
     return Imported(chain(*phases, schedules[-1].lr / lr * schedules[-1].schedule), lr)
-
-
-def _lasting(schedule: Schedule, steps: int) -> Schedule:
-    """`schedule` for so many steps."""
-    own = schedule.parts if isinstance(schedule, Then) else (schedule,)
-    *before, last = own
-    rest = steps - sum(math.ceil(part.steps(Clock(steps)) or 0) for part in before)
-    if rest < 0 or not last.is_open:
-        raise ScheduleError(
-            f"join_schedules cuts {schedule!r} off after {steps} steps, in the middle of a phase.",
-            f"Move its boundary by {-rest} steps, or write the phases yourself: a >> b.",
-        )
-    if isinstance(last, Shape):
-        return chain(*before, replace(last, length=rest) if rest else None)  # type: ignore[type-var]
-    return schedule.bind(steps)
 
 
 _CONSTRUCTORS: dict[str, Callable[..., Imported]] = {
