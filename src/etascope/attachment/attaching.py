@@ -14,6 +14,7 @@ from .entries import Group, entry, read
 from .given import Given, Scheduled, understand
 from .handle import HANDLES, Added, Clock, Handle
 from .loading import Running, Setup
+from .updates import is_hooked, wrapped
 
 __all__ = ["attach"]
 
@@ -76,6 +77,11 @@ def attach(
         )
     _choice("clock", clock, ("updates", "manual"))
     _choice("added", added, ("follow", "leave", "raise"))
+    if clock == "updates" and not is_hooked(optimizer):
+        raise OptionError(
+            f"{type(optimizer).__name__}.step runs no hooks, so its updates cannot be counted.",
+            f"{_attach_to(optimizer)}, or count them yourself: clock=\"manual\" and handle.advance().",
+        )
     factors = (factors,) if isinstance(factors, Factor) else tuple(factors)
     if wrong := [factor for factor in factors if not isinstance(factor, Factor)]:
         raise OptionError(f"{wrong[0]!r} is no factor.", "Give such as factors=(eta.plateau(patience=5),).")
@@ -89,15 +95,26 @@ def attach(
     return Handle(optimizer, setup, peaks, clock, added)
 
 
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer whose `step` is the update: what a wrapper without hooks of its own holds."""
+def _inner(given: Any) -> torch.optim.Optimizer:
+    """The optimizer whose `step` is the update: what a wrapper without hooks of its own holds as `optimizer`."""
+    optimizer = given
     while isinstance(optimizer, torch.optim.Optimizer):
-        if "_optimizer_step_post_hooks" in vars(optimizer):
+        if "_optimizer_state_dict_post_hooks" in vars(optimizer):  # some wrappers have those of `step` alone
             return optimizer
-        optimizer = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            raise OptionError(
+                f"{type(optimizer).__name__} is a torch optimizer without hooks: it did not call super().__init__().",
+                f"{_attach_to(optimizer)}.",
+            )
+        optimizer = inner
     raise OptionError(
-        f"{type(optimizer).__name__} is no torch optimizer.", "Give the torch.optim.Optimizer that makes the updates."
+        f"{type(given).__name__} is no torch optimizer.", "Give the torch.optim.Optimizer that makes the updates."
     )
+
+
+def _attach_to(wrapper: torch.optim.Optimizer) -> str:
+    where = wrapped(wrapper)
+    return f"Attach to the optimizer that it wraps{f', its .{where}' if where else ''}"
 
 
 def _explicit(lr: float | Sequence[float] | None, groups: list[Group], given: Given) -> list[float] | None:

@@ -18,6 +18,7 @@ from .entries import Group, keep_tensors, read, replace_tensors, writer
 from .given import Keep
 from .loading import Peaks, Prefer, Running, Setup, load, save
 from .state import Extension
+from .updates import initialises, is_within_another, nests
 
 __all__ = ["HANDLES", "Added", "Clock", "Handle"]
 
@@ -54,7 +55,6 @@ class Handle:
         self._size = len(self._groups)
         self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
         self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-        self._uncompiled = _without_compiler()
         self._take(Running(setup, peaks, [factor.init() for factor in setup.factors]))
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._unalias),
@@ -62,7 +62,9 @@ class Handle:
             optimizer.register_load_state_dict_post_hook(self._after_load),
         ]
         if clock == "updates":
-            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+            hook = Handle._after_nested_step if nests(optimizer) else Handle._after_step
+            self._uncompiled = _without_compiler(hook)
+            self._hooks.append(optimizer.register_step_post_hook(hook.__get__(self)))
         self._watch(optimizer)
         HANDLES[optimizer] = weakref.ref(self)
 
@@ -240,6 +242,8 @@ class Handle:
         if is_dynamo_compiling():  # out of the graph, or each count would be a constant of a graph of its own
             self._uncompiled(self, optimizer, args, kwargs)
             return
+        if kwargs and initialises(optimizer, kwargs):
+            return
         # A fused optimizer under a gradient scaler comes here on skipped steps too.
         if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
             return
@@ -252,6 +256,13 @@ class Handle:
         i = step & MASK
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
+
+    def _after_nested_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """In place of `_after_step` where a step may call that of its base class, and both come here."""
+        if is_dynamo_compiling():
+            self._uncompiled(self, optimizer, args, kwargs)
+        elif not is_within_another(optimizer):
+            self._after_step(optimizer, args, kwargs)
 
     def _put(self, step: int) -> None:
         """Write the values of the step, whatever they are written into, and compute them where need be."""
@@ -391,9 +402,9 @@ class Handle:
 
 
 @functools.cache
-def _without_compiler() -> Callable[..., None]:
+def _without_compiler(hook: Callable[..., None]) -> Callable[..., None]:
     # At the first attach, not at import: it loads dynamo, which the optimizer's first step would load anyway.
-    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)  # type: ignore[no-untyped-call]
+    excluded: Callable[..., None] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
     return excluded
 
 
