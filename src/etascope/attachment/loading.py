@@ -28,12 +28,14 @@ class Setup:
         explicit: the explicit peaks of the lr, per group; None: the optimizer's own.
         factors: the metric-driven ones.
         extensions: calls of `extend`, in order.
+        each: the one explicit peak of all groups, which those that are added without an lr have too.
     """
 
     given: Given
     explicit: tuple[float, ...] | None
     factors: tuple[Factor[Any], ...]
     extensions: tuple[Extension, ...] = ()
+    each: float | None = None
 
     def extended(self, extension: Extension) -> Setup:
         """The same with one extension more."""
@@ -99,7 +101,10 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
         raise OptionError(f"prefer is {prefer!r}.", 'Write "saved", "given", or leave it out.')
     saved = read_state(data)
     _same_groups(len(saved.peaks), len(groups))
-    differ = _differences(saved, here)
+    try:
+        differ = _differences(saved, here)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(error) from error
     if differ and prefer is None:
         raise OptionError(
             f"The saved run was given something else than attach here: {'; '.join(differ)}.",
@@ -115,7 +120,8 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
             same = [f.factor for f in saved.factors] == encode([f.to_json() for f in here.factors])
             factors = here.factors if same else tuple(Factor.from_json(f.factor) for f in saved.factors)
             given = Given.from_json(encode(saved.given), here.given)
-            setup = Setup(given, saved.given.lr, factors, saved.extensions)
+            each = here.each if saved.given.lr == here.explicit else None
+            setup = Setup(given, saved.given.lr, factors, saved.extensions, each)
             states = [f.state_from_json(s.state) for f, s in zip(factors, saved.factors, strict=True)]
             current = setup.current()
             running = Running(setup, _peaks_saved(saved, current), states, saved.step, saved.scale)
@@ -126,8 +132,12 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
     except EtascopeError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"The state is damaged: {error}.", "Load another checkpoint.") from error
+        raise _damaged(error) from error
     return running
+
+
+def _damaged(error: Exception) -> RecordError:
+    return RecordError(f"The state is damaged: {error}.", "Load another checkpoint.")
 
 
 def _same_groups(there: int, here: int) -> None:
