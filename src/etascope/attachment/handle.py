@@ -18,7 +18,7 @@ from ..schedules.units import as_count, as_number
 from .blocks import MASK, Blocks
 from .entries import PEAK, Group, entry, keep_tensors, lr_scale, read, replace_tensors, writer
 from .given import Keep
-from .loading import Peaks, Prefer, Running, Setup, load, save
+from .loading import CHANGED, Peaks, Prefer, Running, Setup, load, save
 from .state import Extension
 from .updates import initialises, is_within_another, nests
 
@@ -227,9 +227,12 @@ class Handle:
             OptionError: what was given differs; the optimizer has other param groups.
             RecordError: no state of a handle, a damaged or a newer one. Whatever is raised, nothing was changed.
         """
+        self._load(state, prefer, CHANGED)
+
+    def _load(self, state: Mapping[str, Any], prefer: Prefer | None, changed: str) -> None:
         self._must_be_attached()
         self._sync()
-        running = load(state, prefer, self._here, self._peaks, self._groups)
+        running = load(state, prefer, self._here, self._peaks, self._groups, changed)
         for i, own in enumerate(self._peaks):
             for key in own.keys() - running.peaks[i].keys():
                 self._set(i, key, own[key])

@@ -13,9 +13,13 @@ from .entries import Group, read
 from .given import Given, differences
 from .state import KIND, SCHEMA, Extension, State, read_state
 
-__all__ = ["Peaks", "Prefer", "Running", "Setup", "load", "save"]
+__all__ = ["CHANGED", "Peaks", "Prefer", "Running", "Setup", "load", "save"]
 
 Prefer: TypeAlias = Literal["saved", "given"]
+CHANGED = (  # the next move where a saved run was given something else
+    'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
+    'prefer="given" takes what is given here, and keeps counter, scale and factors.'
+)
 Peaks: TypeAlias = list[dict[str, float]]  # per group the value at attach of each key; none for a group left alone
 
 
@@ -83,7 +87,9 @@ def save(running: Running) -> dict[str, Any]:
     }
 
 
-def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Sequence[Group]) -> Running:
+def load(
+    data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Sequence[Group], changed: str = CHANGED
+) -> Running:
     """What a handle goes on with.
 
     Args:
@@ -92,6 +98,7 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
         here: what `attach` was given.
         peaks: the values at attach.
         groups: the optimizer's.
+        changed: the next move where other things were given and nothing is preferred.
 
     Raises:
         OptionError: other things were given and nothing is preferred; the groups are others.
@@ -108,8 +115,7 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
     if differ and prefer is None:
         raise OptionError(
             f"The saved run was given something else than attach here: {'; '.join(differ)}.",
-            'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
-            'prefer="given" takes what is given here, and keeps counter, scale and factors.',
+            changed,
         )
     try:
         if differ and prefer == "given":
