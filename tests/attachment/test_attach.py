@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import pickle
 import re
+import warnings
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from tests.attachment.small_optimizers import lrs, run, sgd, weights
 
 import etascope as eta
 from etascope.errors import EtascopeError, OptionError
+from etascope.schedules.factors import Factor, PlateauState
 
 
 def test_lr_is_written_at_attach_and_after_each_update() -> None:
@@ -55,7 +59,11 @@ def test_groups_override_and_add() -> None:
         {"lr": s, "momentum": w},
         optimizer,
         horizon=4,
-        groups={1: 10 * s, 2: {"momentum": eta.absolute(eta.constant(value=0.3))}, 3: {"lr": None, "dampening": w}},
+        groups={
+            1: 10 * s,
+            2: {"momentum": eta.absolute(eta.constant(value=0.3))},
+            3: {"lr": None, "dampening": eta.absolute(w)},
+        },
     )
     optimizer.step()
     assert lrs(optimizer) == [0.1 * 0.75, 0.1 * 7.5, 0.1 * 0.75, 0.1]
@@ -177,6 +185,197 @@ def test_a_copied_optimizer_has_no_handle() -> None:
     eta.attach(eta.linear(), twin, lr=0.1, horizon=10)
     with pytest.raises(OptionError, match="pickled or copied"):
         copy.deepcopy(handle)
+
+
+def test_a_second_detach_leaves_a_new_handle_alone() -> None:
+    optimizer = sgd()
+    old = eta.attach(eta.linear(), optimizer, horizon=10)
+    old.detach()
+    new = eta.attach(eta.linear(), optimizer, horizon=10)
+    old.detach()
+    optimizer.step()
+    assert new.step == 1
+    with pytest.raises(OptionError, match="already has a handle"):
+        eta.attach(eta.linear(), optimizer, horizon=10)
+
+
+class TestPeak:
+    """What was written into an optimizer is no peak: "peak_lr" in its groups tells."""
+
+    @staticmethod
+    def decayed() -> tuple[torch.optim.Optimizer, eta.Handle]:
+        optimizer = sgd(2, lr=0.4)
+        handle = eta.attach(eta.linear(), optimizer, horizon=10)
+        run(optimizer, 10)
+        assert lrs(optimizer) == [0.0, 0.0]
+        return optimizer, handle
+
+    def test_after_detach_it_is_what_it_was(self) -> None:
+        optimizer, handle = self.decayed()
+        handle.detach()
+        assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.4, 0.4]
+
+    def test_after_detach_an_lr_set_by_hand_is_the_peak(self) -> None:
+        optimizer, handle = self.decayed()
+        handle.detach()
+        optimizer.param_groups[1]["lr"] = 0.7
+        assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.4, 0.7]
+
+    def test_one_set_by_hand_before_detach_too(self) -> None:
+        optimizer, handle = self.decayed()
+        optimizer.param_groups[1]["lr"] = 0.7
+        handle.detach()
+        assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.4, 0.7]
+
+    @pytest.mark.parametrize("steps", [4, 10])
+    def test_of_a_copy_and_of_a_loaded_state(self, steps: int) -> None:
+        optimizer = sgd(2, lr=0.4)
+        handle = eta.attach(eta.linear(), optimizer, horizon=10)
+        run(optimizer, steps)
+        loaded = sgd(2, lr=0.9)
+        loaded.load_state_dict(optimizer.state_dict())
+        for other in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer)), loaded):
+            assert eta.attach(eta.linear(), other, horizon=10).peaks == [0.4, 0.4]
+        handle.detach()
+        optimizer.load_state_dict(optimizer.state_dict())
+        assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.4, 0.4]
+
+    def test_an_absolute_schedule_leaves_none(self) -> None:
+        optimizer = sgd(lr=0.4)
+        eta.attach(eta.absolute(eta.constant(value=0.2)), optimizer, horizon=10).detach()
+        assert "peak_lr" not in optimizer.param_groups[0]
+        assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.2]
+
+    def test_zero_has_no_multiples(self) -> None:
+        with pytest.raises(OptionError, match="'lr' of every param group is 0") as error:
+            eta.attach(eta.linear(), sgd(2, lr=0.0), horizon=10)
+        assert "lr=1e-3" in error.value.next_move
+        assert eta.attach(eta.linear(), o := sgd(2, lr=0.0), lr=0.1, horizon=10).peaks == [0.1, 0.1] and o
+        both = {"lr": eta.linear(), "weight_decay": eta.linear()}
+        with pytest.raises(OptionError, match="'weight_decay' of every param group is 0") as error:
+            eta.attach(both, sgd(2), horizon=10)
+        assert '"weight_decay": absolute(schedule)' in error.value.next_move
+        with pytest.raises(OptionError, match="'momentum' of param group 1 is 0"):
+            eta.attach(eta.linear(), sgd(2), horizon=10, groups={1: {"momentum": eta.linear()}})
+
+    def test_zero_in_one_group_leaves_it_out(self) -> None:
+        optimizer = sgd(2, weight_decay=0.1)
+        optimizer.param_groups[1]["weight_decay"] = 0.0  # as for biases
+        eta.attach({"lr": eta.linear(), "weight_decay": eta.linear()}, optimizer, horizon=10)
+        optimizer.step()
+        assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1 * 0.9, 0.0]
+
+
+class TestOthersWrite:
+    def test_a_scheduler_built_after_attach_is_warned_of_once(self) -> None:
+        optimizer = sgd(lr=0.1)
+        handle = eta.attach(eta.linear(), optimizer, horizon=10)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        with pytest.warns(UserWarning, match="Something else writes 'lr' of param group 0") as seen:
+            for _ in range(8):
+                optimizer.step()
+                scheduler.step()
+            handle.state_dict()
+        assert len(seen) == 1 and "handle.detach()" in str(seen[0].message)
+
+    def test_at_a_saved_state_and_at_the_border_of_a_block(self) -> None:
+        for look in (lambda o, h: h.state_dict(), lambda o, h: run(o, 1100)):
+            optimizer = sgd(lr=0.1)
+            handle = eta.attach(eta.linear(), optimizer, horizon=3000)
+            run(optimizer, 1023 if look.__code__.co_names[0] == "run" else 9)
+            optimizer.param_groups[0]["lr"] = 3.0
+            assert handle.lrs == [3.0]  # what is there
+            with pytest.warns(UserWarning, match=r"it is 3\.0, and the handle wrote 0\.0"):
+                look(optimizer, handle)
+
+    def test_what_the_handle_itself_does_is_not_taken_for_it(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            optimizer = sgd(2, lr=0.1)
+            handle = eta.attach(eta.cosine(), optimizer, horizon=3000, groups={1: lambda t: 0.5}, added="follow")
+            for t in range(2500):
+                optimizer.step()
+                if t % 50 == 7:
+                    handle.scale *= 0.9
+                    optimizer.load_state_dict(optimizer.state_dict())
+                    handle.load_state_dict(handle.state_dict())
+                if t % 501 == 500:
+                    optimizer.add_param_group({"params": weights()})
+                if t == 1023:
+                    handle.extend(5000)
+                    handle.step = 2047
+            optimizer.param_groups = [dict(g) for g in optimizer.param_groups]
+            run(optimizer, 3)
+
+
+def test_a_function_that_raises_leaves_all_in_step() -> None:
+    optimizer, broken = sgd(2, lr=0.1), [True]
+
+    def fn(t: int) -> float:
+        if t == 3 and broken[0]:
+            raise KeyError("no such step")
+        return 1 / (t + 1)
+
+    handle = eta.attach(eta.linear(), optimizer, horizon=10, groups={1: fn})
+    run(optimizer, 2)
+    with pytest.raises(EtascopeError, match="raised KeyError at step 3"):
+        optimizer.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # The update took place, with the values of step 2, which stay.
+        assert handle.step == 3 and handle.lrs == lrs(optimizer) == [0.1 * 0.8, 0.1 * (1 / 3)]
+        assert handle.state_dict()["step"] == 3
+        with pytest.raises(EtascopeError, match="raised KeyError"):
+            handle.scale = 0.5
+        assert handle.scale == 1.0 and handle.peaks == [0.1, 0.1]
+        broken[0] = False
+        optimizer.step()
+        assert handle.step == 4 and lrs(optimizer) == [0.1 * 0.6, 0.1 * (1 / 5)]
+
+
+@dataclass(frozen=True, repr=False)
+class odd(Factor[PlateauState]):
+    """Says what it is shown."""
+
+    State = PlateauState
+
+    def init(self) -> PlateauState:
+        return self.State()
+
+    def observe(self, state: Any, metric: Any) -> Any:
+        return self.State(bad=state.bad + 1), metric
+
+
+def test_a_factor_that_is_no_number_changes_nothing() -> None:
+    handle = eta.attach(eta.linear(), optimizer := sgd(), horizon=10, factors=[eta.plateau(patience=0), odd()])
+    handle.observe(1.0)
+    before = handle.state_dict()
+    for wrong in (math.nan, math.inf, -1.0):
+        with pytest.raises(OptionError, match=r"odd\(\) returned the factor"):
+            handle.observe(wrong)
+        assert handle.state_dict() == before
+    assert handle.observe(2.0) == 0.1 * 2.0 and optimizer
+
+
+def test_factors_need_an_lr() -> None:
+    with pytest.raises(OptionError, match="no schedule drives it") as error:
+        eta.attach({"momentum": eta.linear()}, sgd(momentum=0.9), horizon=10, factors=[eta.plateau()])
+    assert '{"lr": constant(), ...}' in error.value.next_move
+
+
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, int])
+def test_a_function_is_asked_once_whatever_number_it_returns(kind: Any) -> None:
+    asked = []
+    optimizer = sgd()
+    eta.attach(lambda t: asked.append(t) or kind(2), optimizer, horizon=10)
+    asked.clear()
+    run(optimizer, 3)
+    assert asked == [1, 2, 3] and lrs(optimizer) == [0.2] and type(optimizer.param_groups[0]["lr"]) is float
+
+
+def test_a_numpy_lr_is_a_number() -> None:
+    optimizer = sgd(lr=np.float32(0.5))  # type: ignore[arg-type]
+    assert eta.attach(eta.linear(), optimizer, horizon=10).peaks == [0.5]
 
 
 class TestBadInput:

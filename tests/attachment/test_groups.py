@@ -19,7 +19,7 @@ def add(optimizer: torch.optim.Optimizer, **options: Any) -> None:
 
 
 def test_follow_its_own_value_is_its_peak_from_its_first_update_on() -> None:
-    optimizer = sgd(1, lr=0.1)
+    optimizer = sgd(1, lr=0.1, momentum=0.6)
     handle = eta.attach({"lr": eta.linear(), "momentum": eta.constant(value=0.5)}, optimizer, horizon=10)
     run(optimizer, 4)
     add(optimizer, lr=0.7, momentum=0.8)
@@ -29,6 +29,22 @@ def test_follow_its_own_value_is_its_peak_from_its_first_update_on() -> None:
     add(optimizer)  # without an lr of its own: the optimizer's default
     assert lrs(optimizer)[2] == 0.1 * B(7)
     assert handle.peaks == [0.1, 0.7, 0.1]
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_an_explicit_lr_is_that_of_added_groups_without_one(tensor: bool) -> None:
+    lr: Any = torch.tensor(0.1, dtype=torch.float64) if tensor else 0.1
+    optimizer = torch.optim.Adam(weights(), lr=lr)
+    handle = eta.attach(eta.linear(), optimizer, lr=2.0, horizon=10)
+    run(optimizer, 4)
+    add(optimizer, lr_scale=0.25)
+    add(optimizer)
+    add(optimizer, lr=0.7)
+    assert handle.peaks == [2.0, 0.5, 2.0, 0.7] and lrs(optimizer) == [peak * B(4) for peak in (2.0, 0.5, 2.0, 0.7)]
+    one_for_each = sgd(1, lr=0.1)
+    handle = eta.attach(eta.linear(), one_for_each, lr=[2.0], horizon=10)
+    add(one_for_each)
+    assert handle.peaks == [2.0, 0.1]
 
 
 def test_leave() -> None:
@@ -115,6 +131,33 @@ def test_groups_that_came_another_way_follow_too() -> None:
     optimizer.param_groups = optimizer.param_groups[:1]
     with pytest.raises(OptionError, match="had 2 param groups and has 1"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("look", [lambda o, h: h.lrs, lambda o, h: h.state_dict(), lambda o, h: run(o, 1200)])
+def test_dictionaries_put_in_the_place_of_others_are_noticed(look: Any) -> None:
+    optimizer = sgd(2, lr=0.1)
+    handle = eta.attach(eta.linear(), optimizer, horizon=2000)
+    run(optimizer, 10)
+    optimizer.param_groups[1] = {**optimizer.param_groups[1], "lr": 7.0}
+    look(optimizer, handle)
+    assert lrs(optimizer) == 2 * [0.1 * eta.linear().bind(2000)(handle.step)]
+    optimizer.param_groups.clear()
+    with pytest.raises(OptionError, match="had 2 param groups and has 0 now"):
+        look(optimizer, handle)
+
+
+def test_a_wrapper_around_our_patch_outlives_the_handle() -> None:
+    optimizer = sgd(1)
+    handle = eta.attach(eta.linear(), optimizer, horizon=10, added="raise")
+    ours = optimizer.add_param_group
+    optimizer.add_param_group = lambda group: ours(group)  # type: ignore[method-assign]
+    handle.detach()
+    del handle
+    add(optimizer)
+    assert len(optimizer.param_groups) == 2
+    del optimizer
+    with pytest.raises(OptionError, match="optimizer is gone"):
+        ours({"params": weights()})
 
 
 def test_another_patch_of_add_param_group_stays() -> None:

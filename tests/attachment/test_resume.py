@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +180,19 @@ def test_weights_too() -> None:
     assert lrs(resumed) == lrs(truth)
     for a, b in zip(resumed.param_groups, truth.param_groups, strict=True):
         assert torch.equal(a["params"][0], b["params"][0])
+
+
+def test_functions_that_are_objects_are_the_same_in_another_process() -> None:
+    script = Path(__file__).with_name("callables.py")
+
+    def run_script(what: str, given: str = "") -> str:
+        done = subprocess.run([sys.executable, script, what], input=given, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    saved = run_script("save")
+    assert "0x" not in saved
+    names = [state["given"]["schedules"]["lr"]["bound"]["schedule"]["name"] for state in json.loads(saved)]
+    assert names[1] == "Plain" and names[3] == "partial(Fading(fn=fade, by=3.0))"
+    assert names[2] == "partial(power, 0.5, of=2.0, others=list(fade, {'a': Plain}))"
+    assert [row[0] for row in json.loads(run_script("load", saved))] == 6 * [1]

@@ -86,7 +86,7 @@ def test_a_float32_lr_is_rounded_once_where_it_is_written() -> None:
     optimizer = torch.optim.Adam(weights(), lr=torch.tensor(0.1))
     handle = eta.attach(eta.linear(), optimizer, lr=0.3, horizon=10)
     run(optimizer, 3)
-    assert handle.lrs == [0.3 * 0.7] and lrs(optimizer) == [float(torch.tensor(0.3 * 0.7))]
+    assert handle.lrs == lrs(optimizer) == [float(torch.tensor(0.3 * 0.7))]
 
 
 def test_added_groups_do_not_share_the_default() -> None:

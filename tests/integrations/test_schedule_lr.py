@@ -79,11 +79,21 @@ class TestAlone:
         twin = sgd()
         other = ScheduleLR(twin, SCHEDULE, horizon=20, on_change=on_change)
         if on_change == "raise":
-            with pytest.raises(OptionError, match="horizon is 10 there and 20 here"):
+            with pytest.raises(OptionError, match="horizon is 10 there and 20 here") as error:
                 other.load_state_dict(state)
+            assert 'on_change="saved"' in error.value.next_move and "prefer" not in error.value.next_move
         else:
             other.load_state_dict(state)
             assert f"bind({10 if on_change == 'saved' else 20})" in repr(other)
+
+    @pytest.mark.parametrize("torchs_first", [False, True])
+    def test_in_a_sequence_it_says_how_to_compose(self, torchs_first: bool) -> None:
+        optimizer = sgd()
+        parts: list[Any] = [torch.optim.lr_scheduler.ConstantLR(optimizer, 0.5)] if torchs_first else []
+        parts.append(ScheduleLR(optimizer, SCHEDULE, 10, lr=0.1))
+        with pytest.raises(OptionError, match="last_epoch of a ScheduleLR") as error:
+            torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [3] * (len(parts) - 1))
+        assert ">>" in error.value.next_move
 
     def test_options_of_attach(self) -> None:
         optimizer = sgd()

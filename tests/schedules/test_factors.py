@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from etascope._json import encode
 from etascope.errors import ScheduleError
-from etascope.schedules.factors import Factor, greedy, plateau
+from etascope.schedules.factors import Factor, GreedyState, PlateauState, greedy, plateau
 
 
 def scales(policy: Factor[Any], metrics: list[float]) -> list[float]:
@@ -208,3 +208,23 @@ def test_a_policy_of_ones_own() -> None:
     again = eta.attach(eta.constant(), twin, horizon=10, factors=[every_second()])
     again.load_state_dict(handle.state_dict())
     assert [again.observe(0) for _ in range(2)] == [0.25, 0.125]
+
+
+def test_a_scale_below_the_least_is_not_raised_and_one_above_the_most_not_lowered() -> None:
+    low = plateau(patience=0, least=0.5)
+    assert low.observe(PlateauState(best=1.0, scale=0.2), 2.0) == (PlateauState(best=1.0, scale=0.2), 1.0)
+    lower = greedy(patience=0, least=0.5)
+    after, by = lower.observe(GreedyState(best=1.0, scale=0.2), 2.0)
+    assert after.scale == 0.2 and by == 1.0
+    after, by = lower.observe(GreedyState(best=1.0, scale=20.0), 0.5)
+    assert after.scale == 20.0 and by == 1.0
+
+
+def test_greedy_without_a_least_starts_anew() -> None:
+    policy = greedy(factor=1e-100, patience=0, least=0, reset_after=3)
+    state, product = policy.init(), 1.0
+    for metric in (1.0, *6 * [2.0]):
+        state, by = policy.observe(state, metric)
+        product *= by
+        assert 0 < product < 11 and by > 0
+    assert state.scale == 1.0 and product == pytest.approx(1.0)

@@ -10,10 +10,11 @@ import torch
 
 from ..errors import OptionError
 from ..schedules.factors import Factor
-from .entries import Group, entry, read
+from .entries import PEAK, Group, entry, lr_scale, read
 from .given import Given, Scheduled, understand
-from .handle import HANDLES, Added, Clock, Handle
+from .handle import HANDLES, LEFT, Added, Clock, Handle
 from .loading import Running, Setup
+from .updates import is_hooked, wrapped
 
 __all__ = ["attach"]
 
@@ -34,14 +35,16 @@ def attach(
 
     value = (peak · scale) · multiplier(step): the peak is the value at attach (or `lr`), the step counts the updates
     that took place. Accumulation, several processes and updates that a gradient scaler skips come out right, and
-    nothing has to be called in any order.
+    nothing has to be called in any order. A value that is a tensor becomes one of the group's own, written in place:
+    attach before a step is captured or compiled with it.
 
     Args:
         schedule: a schedule, a function from step to multiplier (only ever asked for the present step), or a mapping
             from key of the param groups to these, each of which may be `absolute(...)`. "beta1" and "beta2" are keys.
         optimizer: any torch optimizer; Accelerate's and Lightning's wrappers are seen through.
         lr: the peak of all groups, or one for each, times a group's "lr_scale" if it has one; default None, the
-            optimizer's own lr.
+            optimizer's own lr, or its "peak_lr": a handle writes that into each group, so that an optimizer that was
+            attached before, a copy of it or one that loaded its state has the peak again, not some step's lr.
         horizon: updates of the complete run; may be left out where every schedule knows its length.
         steps_per_epoch: updates of one epoch, for lengths in "ep".
         groups: from index of a param group to what overrides or adds to `schedule` there; a schedule means the lr.
@@ -56,8 +59,9 @@ def attach(
         The handle, whose `state_dict` belongs into every checkpoint.
 
     Raises:
-        OptionError: an argument cannot be used; a group lacks a key; the optimizer already has a handle, or a
-            scheduler has changed its lr and no `lr` says what the peak is. Nothing was changed then.
+        OptionError: an argument cannot be used; a group lacks a key, or the value to be multiplied is 0 in all of
+            them; the optimizer already has a handle, or a scheduler has changed its lr and no `lr` says what the peak
+            is. Nothing was changed then.
         ScheduleError: a schedule cannot be bound to the run.
 
     >>> from etascope import absolute, constant, cosine
@@ -76,28 +80,51 @@ def attach(
         )
     _choice("clock", clock, ("updates", "manual"))
     _choice("added", added, ("follow", "leave", "raise"))
+    if clock == "updates" and not is_hooked(optimizer):
+        raise OptionError(
+            f"{type(optimizer).__name__}.step runs no hooks, so its updates cannot be counted.",
+            f"{_attach_to(optimizer)}, or count them yourself: clock=\"manual\" and handle.advance().",
+        )
     factors = (factors,) if isinstance(factors, Factor) else tuple(factors)
     if wrong := [factor for factor in factors if not isinstance(factor, Factor)]:
         raise OptionError(f"{wrong[0]!r} is no factor.", "Give such as factors=(eta.plateau(patience=5),).")
     param_groups = optimizer.param_groups
     given = understand(schedule, groups or {}, horizon, steps_per_epoch, len(param_groups))
+    if factors and not any("lr" in given.of(i) for i in range(len(param_groups))):
+        raise OptionError(
+            "Factors change the lr, and no schedule drives it.", 'Add one: {"lr": constant(), ...}; or leave them out.'
+        )
     explicit = _explicit(lr, param_groups, given)
-    peaks = [_own(group, i, given, explicit) for i, group in enumerate(param_groups)]
+    left = LEFT.get(optimizer, [])
+    peaks = [_own(group, i, given, explicit, left) for i, group in enumerate(param_groups)]
+    _no_multiples_of_0(given, peaks, explicit is not None)
     # A user's function may raise, and should before anything is changed.
-    setup = Setup(given, None if explicit is None else tuple(explicit), factors)
+    each = None if lr is None or isinstance(lr, Sequence) else _peak(lr)
+    setup = Setup(given, None if explicit is None else tuple(explicit), factors, each=each)
     Running(setup, peaks, []).probe(given)
     return Handle(optimizer, setup, peaks, clock, added)
 
 
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer whose `step` is the update: what a wrapper without hooks of its own holds."""
+def _inner(given: Any) -> torch.optim.Optimizer:
+    """The optimizer whose `step` is the update: what a wrapper without hooks of its own holds as `optimizer`."""
+    optimizer = given
     while isinstance(optimizer, torch.optim.Optimizer):
-        if "_optimizer_step_post_hooks" in vars(optimizer):
+        if "_optimizer_state_dict_post_hooks" in vars(optimizer):  # some wrappers have those of `step` alone
             return optimizer
-        optimizer = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            raise OptionError(
+                f"{type(optimizer).__name__} is a torch optimizer without hooks: it did not call super().__init__().",
+                f"{_attach_to(optimizer)}.",
+            )
+        optimizer = inner
     raise OptionError(
-        f"{type(optimizer).__name__} is no torch optimizer.", "Give the torch.optim.Optimizer that makes the updates."
+        f"{type(given).__name__} is no torch optimizer.", "Give the torch.optim.Optimizer that makes the updates."
     )
+
+
+def _attach_to(wrapper: torch.optim.Optimizer) -> str:
+    where = wrapped(wrapper)
+    return f"Attach to the optimizer that it wraps{f', its .{where}' if where else ''}"
 
 
 def _explicit(lr: float | Sequence[float] | None, groups: list[Group], given: Given) -> list[float] | None:
@@ -111,7 +138,7 @@ def _explicit(lr: float | Sequence[float] | None, groups: list[Group], given: Gi
             f"lr has {len(values)} values, and the optimizer {len(groups)} param groups.",
             "Give one number, or one for each group.",
         )
-    return [_peak(value) * read({"lr_scale": 1.0, **group}, "lr_scale", i) for i, (value, group) in
+    return [_peak(value) * lr_scale(group, i) for i, (value, group) in
             enumerate(zip(values, groups, strict=True))]  # fmt: skip
 
 
@@ -125,21 +152,52 @@ def _peak(value: Any) -> float:
     return number
 
 
-def _own(group: Group, i: int, given: Given, explicit: list[float] | None) -> dict[str, float]:
+def _own(
+    group: Group,
+    i: int,
+    given: Given,
+    explicit: list[float] | None,
+    left: Sequence[tuple[Group, float | None]],
+) -> dict[str, float]:
     own = {key: read(group, key, i) for key in given.of(i)}
     if "lr" not in own:
         return own
     if explicit is not None:
         own["lr"] = explicit[i]
     elif not given.of(i)["lr"].absolute:
-        initial = entry(group, "initial_lr")
-        if initial is not None and float(initial) != own["lr"]:
-            raise OptionError(
-                f"The lr of param group {i} is {own['lr']!r}, and its initial_lr {float(initial)!r}: "
-                "a scheduler has changed it, so the peak is in doubt.",
-                f"Say it: attach(..., lr={float(initial)!r}).",
-            )
+        own["lr"] = _own_peak(group, i, own["lr"], any(g is group and lr != own["lr"] for g, lr in left))
     return own
+
+
+def _own_peak(group: Group, i: int, lr: float, set_since: bool) -> float:
+    """The peak that an earlier handle left; the lr where there is none, or the user has set it since."""
+    if (peak := entry(group, PEAK)) is not None and math.isfinite(peak):
+        return lr if set_since else float(peak)
+    initial = entry(group, "initial_lr")
+    if initial is not None and float(initial) != lr:
+        raise OptionError(
+            f"The lr of param group {i} is {lr!r}, and its initial_lr {float(initial)!r}: "
+            "a scheduler has changed it, so the peak is in doubt.",
+            f"Say it: attach(..., lr={float(initial)!r}).",
+        )
+    return lr
+
+
+def _no_multiples_of_0(given: Given, peaks: list[dict[str, float]], lr_is_given: bool) -> None:
+    """Raise where a schedule multiplies nothing but 0; 0 in one group among others leaves that group out."""
+    where: dict[tuple[str, int | None], list[float]] = {}
+    for i, own in enumerate(peaks):
+        for key, value in own.items():
+            if not given.of(i)[key].absolute and not (key == "lr" and lr_is_given):
+                where.setdefault((key, i if key in given.groups.get(i, {}) else None), []).append(value)
+    for (key, own_of), values in where.items():
+        if not any(values):
+            group = "every param group" if own_of is None else f"param group {own_of}"
+            raise OptionError(
+                f"{key!r} of {group} is 0, and no schedule is a multiple of that.",
+                "Give the peak: attach(..., lr=1e-3)." if key == "lr" else
+                f'Set it first, or give the values themselves: {{"{key}": absolute(schedule)}}.',
+            )  # fmt: skip
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:

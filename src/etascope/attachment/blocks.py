@@ -16,6 +16,7 @@ __all__ = ["BLOCK", "MASK", "Blocks"]
 # uninterrupted one.
 BLOCK = 1024
 MASK = BLOCK - 1
+_NUMBERS = frozenset({int, np.float64, np.float32, np.int64, np.int32})
 
 
 class Blocks:
@@ -69,6 +70,10 @@ def _ask(bound: Bound) -> Callable[[int], float]:
             value = fn(step if step < last else last)
         except Exception:
             return bound(step)  # which says what is wrong
-        return value if type(value) is float and -math.inf < value < math.inf else bound(step)
+        if type(value) is not float:
+            if type(value) not in _NUMBERS:
+                return bound(step)
+            value = float(value)
+        return value if -math.inf < value < math.inf else bound(step)
 
     return ask

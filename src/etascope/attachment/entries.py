@@ -6,13 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from ..errors import OptionError
 
-__all__ = ["Group", "entry", "keep_tensors", "read", "replace_tensors", "writer"]
+__all__ = ["PEAK", "Group", "entry", "keep_tensors", "lr_scale", "read", "replace_tensors", "writer"]
 
 Group: TypeAlias = dict[str, Any]
+
+# Where a handle leaves the peak of a group's lr: it travels in copies and saved states, which hold the lr of some step.
+PEAK = "peak_lr"
 
 _BETAS = {"beta1": 0, "beta2": 1}
 
@@ -25,7 +29,7 @@ def entry(group: Group, key: str) -> Any:
         value = betas[_BETAS[key]] if isinstance(betas, tuple | list) and len(betas) > _BETAS[key] else None
     if isinstance(value, torch.Tensor):
         return value if value.numel() == 1 and value.is_floating_point() else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) else None
 
 
 def read(group: Group, key: str, index: int) -> float:
@@ -38,9 +42,14 @@ def read(group: Group, key: str, index: int) -> float:
         if math.isfinite(number := float(value)):
             return number
         raise OptionError(f"{key!r} of param group {index} is {number}.", "Set a finite number first.")
-    has = [name for name in [*group, *_BETAS] if name != "params" and entry(group, name) is not None]
+    has = [name for name in [*group, *_BETAS] if name not in ("params", PEAK) and entry(group, name) is not None]
     wrong = f"{group[key]!r}, which is no number" if key in group else "not there"
     raise OptionError(f"{key!r} of param group {index} is {wrong}.", f"The numbers of that group are {', '.join(has)}.")
+
+
+def lr_scale(group: Group, index: int) -> float:
+    """What an explicit peak lr is multiplied by in this group; 1 unless it says otherwise."""
+    return read({"lr_scale": 1.0, **group}, "lr_scale", index)
 
 
 def writer(group: Group, key: str) -> Callable[[float], object] | None:

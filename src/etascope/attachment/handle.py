@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from operator import is_
 from typing import Any, Literal, SupportsFloat, TypeAlias
 
 import torch
@@ -14,17 +16,20 @@ from torch.compiler import is_dynamo_compiling
 from ..errors import OptionError
 from ..schedules.units import as_count, as_number
 from .blocks import MASK, Blocks
-from .entries import Group, keep_tensors, read, replace_tensors, writer
+from .entries import PEAK, Group, entry, keep_tensors, lr_scale, read, replace_tensors, writer
 from .given import Keep
-from .loading import Peaks, Prefer, Running, Setup, load, save
+from .loading import CHANGED, Peaks, Prefer, Running, Setup, load, save
 from .state import Extension
+from .updates import initialises, is_within_another, nests
 
-__all__ = ["HANDLES", "Added", "Clock", "Handle"]
+__all__ = ["HANDLES", "LEFT", "Added", "Clock", "Handle"]
 
 Clock: TypeAlias = Literal["updates", "manual"]
 Added: TypeAlias = Literal["follow", "leave", "raise"]
 
 HANDLES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+# The param groups of optimizers from which a handle was taken, and the lr that it left there.
+LEFT: weakref.WeakKeyDictionary[torch.optim.Optimizer, list[tuple[Group, float | None]]] = weakref.WeakKeyDictionary()
 
 
 class Handle:
@@ -33,13 +38,17 @@ class Handle:
     value = (peak · scale) · multiplier(step) in float64, in this order; the scale is on the lr alone, and the peak is
     1 for an `absolute` schedule. They are written at attach, after each counted update, after a state was loaded here
     or in the optimizer, and when step, scale or horizon change. The optimizer keeps the handle, not the other way.
+    Something else that writes plain numbers there is warned of once, soon after the start or at a later look.
+
+    An update whose schedule raises (a user's own function) has taken place: it is counted, and the optimizer keeps the
+    values that it was made with.
     """
 
     # Slots are found faster, and every update pays for it.
     __slots__ = (
-        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_current", "_entries", "_groups", "_here", "_hooks",
-        "_optimizer", "_peaks", "_scale", "_scaled", "_setup", "_size", "_states", "_step", "_tensors",
-        "_uncompiled", "_until", "_watcher", "_writers",
+        "__weakref__", "_added", "_attached", "_blocks", "_clock", "_complete", "_current", "_entries", "_groups",
+        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_peaks", "_scale", "_scaled", "_setup", "_size",
+        "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(
@@ -48,13 +57,13 @@ class Handle:
         self._optimizer = weakref.ref(optimizer)
         self._here = setup
         self._clock, self._added = clock, added
-        self._attached = True
+        self._attached, self._warned, self._complete = True, False, False
+        self._look_at = 0
         self._states: list[Any] = []
         self._groups: list[Group] = optimizer.param_groups
         self._size = len(self._groups)
         self._tensors: list[dict[str, torch.Tensor]] = [{} for _ in self._groups]
         self._scaled = bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-        self._uncompiled = _without_compiler()
         self._take(Running(setup, peaks, [factor.init() for factor in setup.factors]))
         self._hooks = [
             optimizer.register_state_dict_post_hook(self._unalias),
@@ -62,8 +71,11 @@ class Handle:
             optimizer.register_load_state_dict_post_hook(self._after_load),
         ]
         if clock == "updates":
-            self._hooks.append(optimizer.register_step_post_hook(self._after_step))
+            hook = Handle._after_nested_step if nests(optimizer) else Handle._after_step
+            self._uncompiled = _without_compiler(hook)
+            self._hooks.append(optimizer.register_step_post_hook(hook.__get__(self)))
         self._watch(optimizer)
+        LEFT.pop(optimizer, None)
         HANDLES[optimizer] = weakref.ref(self)
 
     # the clock and the scale
@@ -93,23 +105,16 @@ class Handle:
         if (scale := as_number(scale, "handle.scale")) < 0:
             raise OptionError(f"handle.scale is {scale}.", "Give a finite number of at least 0.")
         self._sync()
+        self._running().probe(self._current)  # a user's function may raise, and should before anything is changed
         self._scale = scale
         self._bind()
         self._write()
 
     @property
     def lrs(self) -> list[float]:
-        """The lr of each param group, as of this step."""
+        """The lr of each param group, as it is in the optimizer."""
         self._sync()
-        at = self._step & MASK
-        rows = []
-        for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
-            if self._attached and "lr" in own:
-                values = self._blocks.of(self._current.of(i)["lr"].bound)
-                rows.append(self._base(i, "lr") * values[at])
-            else:
-                rows.append(float(group["lr"]))
-        return rows
+        return [float(group["lr"]) for group in self._groups]
 
     @property
     def peaks(self) -> list[float | None]:
@@ -142,7 +147,8 @@ class Handle:
             The new scale.
 
         Raises:
-            OptionError: attach was given no factors.
+            OptionError: attach was given no factors; one returned something else than a finite number of at least 0.
+                Nothing was changed then.
         """
         self._must_be_attached()
         if not self._setup.factors:
@@ -150,8 +156,14 @@ class Handle:
                 "No factor asks for a metric.", "Give some: attach(..., factors=(eta.plateau(patience=5),))."
             )
         told = [factor.observe(state, metric) for factor, state in zip(self._setup.factors, self._states, strict=True)]
+        for factor, (_, by) in zip(self._setup.factors, told, strict=True):
+            if not (isinstance(by, SupportsFloat) and 0 <= float(by) < math.inf):
+                raise OptionError(
+                    f"{factor!r} returned the factor {by!r} for the metric {metric!r}.",
+                    "Have its observe() return a finite number of at least 0: 1.0 is nothing.",
+                )
+        self.scale = math.prod((float(by) for _, by in told), start=self._scale)
         self._states = [state for state, _ in told]
-        self.scale = math.prod((by for _, by in told), start=self._scale)
         return self._scale
 
     # a change of the run
@@ -173,22 +185,30 @@ class Handle:
         self._take(self._running(self._setup.extended(extension)))
 
     def detach(self) -> None:
-        """Take every hook off the optimizer; its values stay as they are now."""
+        """Take every hook off the optimizer; its values stay as they are now. A second time it does nothing."""
+        if not self._attached:
+            return
         for hook in self._hooks:
             hook.remove()
-        if (optimizer := self._optimizer()) is not None:
-            HANDLES.pop(optimizer, None)
-            ours, others = self._watcher
-            if vars(optimizer).get("add_param_group") is ours:
-                del vars(optimizer)["add_param_group"]
-                vars(optimizer).update({} if others is None else {"add_param_group": others})
-        self._attached = False
+        changed, self._attached = self._changed(), False
+        if (optimizer := self._optimizer()) is None:
+            return
+        HANDLES.pop(optimizer, None)
+        ours, others = self._watcher
+        if vars(optimizer).get("add_param_group") is ours:
+            del vars(optimizer)["add_param_group"]
+            vars(optimizer).update({} if others is None else {"add_param_group": others})
+        for group, key, _ in changed:
+            if key == "lr":
+                group.pop(PEAK, None)  # the user's own lr is the next peak
+        LEFT[optimizer] = [(group, _lr(group)) for group in optimizer.param_groups]
 
     # the state
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain data (for torch.save, JSON): counter, scale, configuration, peaks, factors' states."""
         self._sync()
+        self._look(self._step)
         return save(self._running())
 
     def load_state_dict(self, state: Mapping[str, Any], prefer: Prefer | None = None) -> None:
@@ -207,9 +227,12 @@ class Handle:
             OptionError: what was given differs; the optimizer has other param groups.
             RecordError: no state of a handle, a damaged or a newer one. Whatever is raised, nothing was changed.
         """
+        self._load(state, prefer, CHANGED)
+
+    def _load(self, state: Mapping[str, Any], prefer: Prefer | None, changed: str) -> None:
         self._must_be_attached()
         self._sync()
-        running = load(state, prefer, self._here, self._peaks, self._groups)
+        running = load(state, prefer, self._here, self._peaks, self._groups, changed)
         for i, own in enumerate(self._peaks):
             for key in own.keys() - running.peaks[i].keys():
                 self._set(i, key, own[key])
@@ -240,21 +263,35 @@ class Handle:
         if is_dynamo_compiling():  # out of the graph, or each count would be a constant of a graph of its own
             self._uncompiled(self, optimizer, args, kwargs)
             return
+        if kwargs and initialises(optimizer, kwargs):
+            return
         # A fused optimizer under a gradient scaler comes here on skipped steps too.
         if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
             return
         self._step = step = self._step + 1
         if optimizer.param_groups is not self._groups:
-            self._regroup(optimizer)
+            self._regroup(optimizer)  # which writes, too
+            return
         if step >= self._until:
+            if step >= self._look_at:
+                self._sync()
+                self._look(step - 1)
             self._put(step)
             return
         i = step & MASK
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
 
+    def _after_nested_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """In place of `_after_step` where a step may call that of its base class, and both come here."""
+        if is_dynamo_compiling():
+            self._uncompiled(self, optimizer, args, kwargs)
+        elif not is_within_another(optimizer):
+            self._after_step(optimizer, args, kwargs)
+
     def _put(self, step: int) -> None:
         """Write the values of the step, whatever they are written into, and compute them where need be."""
+        self._complete = False
         self._blocks.fill(step)
         i = step & MASK
         for ask, values in self._blocks.asked:
@@ -263,13 +300,39 @@ class Handle:
             group[key] = base * values[i]
         for write, values, base in self._writers:
             write(base * values[i])
+        self._complete = True
+        if step >= self._look_at:
+            self._look_at = min((step | MASK) + 1, max(2 * step, 1))
         # Up to there, the steps to come have plain numbers for plain entries.
-        self._until = 0 if self._writers or self._blocks.asked else (step | MASK) + 1
+        self._until = 0 if self._writers or self._blocks.asked else self._look_at
 
     def _write(self) -> None:
         """Write the values of the present step."""
         self._sync()
         self._put(self._step)
+        self._look_at = self._until = 0  # at the next update
+
+    def _changed(self, step: int | None = None) -> list[tuple[Group, str, float]]:
+        """The plain entries that are not what was written at that step, and what that was."""
+        i = (self._step if step is None else step) & MASK
+        return [
+            (group, key, base * values[i])
+            for group, key, values, base in self._entries
+            if self._complete and group.get(key) != base * values[i]
+        ]
+
+    def _look(self, step: int) -> None:
+        """Warn, once, if something else than the handle wrote after that step."""
+        if self._warned or not self._attached or not (changed := self._changed(step)):
+            return
+        self._warned = True
+        group, key, value = changed[0]
+        i = next(i for i, known in enumerate(self._known) if known is group)
+        warnings.warn(
+            f"Something else writes {key!r} of param group {i}: it is {group.get(key)!r}, and the handle wrote "
+            f"{value!r}, as it does after every update. Take the other out (a scheduler?), or call handle.detach().",
+            stacklevel=3,
+        )
 
     def _take(self, running: Running) -> None:
         """Go on from there; what may fail comes first."""
@@ -288,11 +351,17 @@ class Handle:
     def _bind(self) -> None:
         """Lay out what is written where: plain numbers, and writers for all else."""
         self._blocks = Blocks()
+        self._known = list(self._groups)
+        self._complete = False
         self._entries: list[tuple[Group, str, list[float], float]] = []
         self._writers: list[tuple[Callable[[float], object], list[float], float]] = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             driven = self._current.of(i)
             self._own_tensors(i)
+            if own:
+                group.pop(PEAK, None)
+            if "lr" in own and not driven["lr"].absolute:
+                group[PEAK] = own["lr"]
             for key in own:
                 values, base = self._blocks.of(driven[key].bound), self._base(i, key)
                 if (write := writer(group, key)) is not None:
@@ -318,7 +387,8 @@ class Handle:
         optimizer = self._optimizer()
         if not self._attached or optimizer is None:
             return
-        if optimizer.param_groups is not self._groups or len(self._groups) != self._size:
+        groups = optimizer.param_groups
+        if groups is not self._groups or len(groups) != self._size or not all(map(is_, groups, self._known)):
             self._regroup(optimizer)
 
     def _watch(self, optimizer: torch.optim.Optimizer) -> None:
@@ -331,16 +401,23 @@ class Handle:
         @functools.wraps(type(optimizer).add_param_group)
         def add_param_group(param_group: dict[str, Any]) -> None:
             optimizer, handle = ref(), me()
-            assert optimizer is not None and handle is not None  # the one that is called holds the other by its hooks
-            handle._sync()
-            if handle._added == "raise":
-                raise _added_later(handle._size)
+            if optimizer is None:
+                raise OptionError("The optimizer is gone.", "Add the group to the one that took its place.")
+            if handle is not None and not handle._attached:  # and somebody still holds this function
+                handle = None
+            if handle is not None:
+                handle._sync()
+                if handle._added == "raise":
+                    raise _added_later(handle._size)
+            lr = None if handle is None or "lr" in param_group else handle._setup.each
             if others is not None:
                 others(param_group)
             else:
                 type(optimizer).add_param_group(optimizer, param_group)
+            if handle is None:
+                return
             try:
-                handle._sync()
+                handle._regroup(optimizer, lr)
             except OptionError:
                 optimizer.param_groups.pop()
                 raise
@@ -348,8 +425,8 @@ class Handle:
         vars(optimizer)["add_param_group"] = add_param_group
         self._watcher = add_param_group, others
 
-    def _regroup(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take in param groups that were added, or a list of them that was replaced."""
+    def _regroup(self, optimizer: torch.optim.Optimizer, lr: float | None = None) -> None:
+        """Take in param groups that were added, `lr` their peak if given, or others in their place."""
         groups = optimizer.param_groups
         if len(groups) < self._size:
             raise OptionError(
@@ -362,6 +439,8 @@ class Handle:
         for i in range(self._size, len(groups)):
             keys = self._current.of(i) if self._added == "follow" else {}
             more.append({key: read(groups[i], key, i) for key in keys})
+            if lr is not None and "lr" in keys and not keys["lr"].absolute:
+                more[-1]["lr"] = lr * lr_scale(groups[i], i)
         self._groups, self._size = groups, len(groups)
         self._peaks = self._peaks + more
         self._tensors += [{} for _ in more]
@@ -391,10 +470,15 @@ class Handle:
 
 
 @functools.cache
-def _without_compiler() -> Callable[..., None]:
+def _without_compiler(hook: Callable[..., None]) -> Callable[..., None]:
     # At the first attach, not at import: it loads dynamo, which the optimizer's first step would load anyway.
-    excluded: Callable[..., None] = torch.compiler.disable(Handle._after_step)  # type: ignore[no-untyped-call]
+    excluded: Callable[..., None] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
     return excluded
+
+
+def _lr(group: Group) -> float | None:
+    value = entry(group, "lr")
+    return None if value is None else float(value)
 
 
 def _added_later(i: int) -> OptionError:

@@ -13,9 +13,13 @@ from .entries import Group, read
 from .given import Given, differences
 from .state import KIND, SCHEMA, Extension, State, read_state
 
-__all__ = ["Peaks", "Prefer", "Running", "Setup", "load", "save"]
+__all__ = ["CHANGED", "Peaks", "Prefer", "Running", "Setup", "load", "save"]
 
 Prefer: TypeAlias = Literal["saved", "given"]
+CHANGED = (  # the next move where a saved run was given something else
+    'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
+    'prefer="given" takes what is given here, and keeps counter, scale and factors.'
+)
 Peaks: TypeAlias = list[dict[str, float]]  # per group the value at attach of each key; none for a group left alone
 
 
@@ -28,12 +32,14 @@ class Setup:
         explicit: the explicit peaks of the lr, per group; None: the optimizer's own.
         factors: the metric-driven ones.
         extensions: calls of `extend`, in order.
+        each: the one explicit peak of all groups, which those that are added without an lr have too.
     """
 
     given: Given
     explicit: tuple[float, ...] | None
     factors: tuple[Factor[Any], ...]
     extensions: tuple[Extension, ...] = ()
+    each: float | None = None
 
     def extended(self, extension: Extension) -> Setup:
         """The same with one extension more."""
@@ -81,7 +87,9 @@ def save(running: Running) -> dict[str, Any]:
     }
 
 
-def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Sequence[Group]) -> Running:
+def load(
+    data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Sequence[Group], changed: str = CHANGED
+) -> Running:
     """What a handle goes on with.
 
     Args:
@@ -90,6 +98,7 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
         here: what `attach` was given.
         peaks: the values at attach.
         groups: the optimizer's.
+        changed: the next move where other things were given and nothing is preferred.
 
     Raises:
         OptionError: other things were given and nothing is preferred; the groups are others.
@@ -99,12 +108,14 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
         raise OptionError(f"prefer is {prefer!r}.", 'Write "saved", "given", or leave it out.')
     saved = read_state(data)
     _same_groups(len(saved.peaks), len(groups))
-    differ = _differences(saved, here)
+    try:
+        differ = _differences(saved, here)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(error) from error
     if differ and prefer is None:
         raise OptionError(
             f"The saved run was given something else than attach here: {'; '.join(differ)}.",
-            'load_state_dict(d, prefer="saved") goes on as it was saved (for a longer run, then handle.extend); '
-            'prefer="given" takes what is given here, and keeps counter, scale and factors.',
+            changed,
         )
     try:
         if differ and prefer == "given":
@@ -115,7 +126,8 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
             same = [f.factor for f in saved.factors] == encode([f.to_json() for f in here.factors])
             factors = here.factors if same else tuple(Factor.from_json(f.factor) for f in saved.factors)
             given = Given.from_json(encode(saved.given), here.given)
-            setup = Setup(given, saved.given.lr, factors, saved.extensions)
+            each = here.each if saved.given.lr == here.explicit else None
+            setup = Setup(given, saved.given.lr, factors, saved.extensions, each)
             states = [f.state_from_json(s.state) for f, s in zip(factors, saved.factors, strict=True)]
             current = setup.current()
             running = Running(setup, _peaks_saved(saved, current), states, saved.step, saved.scale)
@@ -126,8 +138,12 @@ def load(data: Any, prefer: Prefer | None, here: Setup, peaks: Peaks, groups: Se
     except EtascopeError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"The state is damaged: {error}.", "Load another checkpoint.") from error
+        raise _damaged(error) from error
     return running
+
+
+def _damaged(error: Exception) -> RecordError:
+    return RecordError(f"The state is damaged: {error}.", "Load another checkpoint.")
 
 
 def _same_groups(there: int, here: int) -> None:

@@ -17,6 +17,12 @@ __all__ = ["ScheduleLR"]
 OnChange: TypeAlias = Literal["raise", "saved", "given"]
 
 
+_CHANGED = (
+    'ScheduleLR(..., on_change="saved") goes on as it was saved (for a longer run, then scheduler.handle.extend); '
+    'on_change="given" takes what is given here, and keeps counter, scale and factors.'
+)
+
+
 class ScheduleLR(LRScheduler):
     """A schedule on an optimizer, as a torch scheduler that cannot be called too often, too early or not at all.
 
@@ -64,6 +70,8 @@ class ScheduleLR(LRScheduler):
         self.optimizer = optimizer
         self.on_change = on_change
         self._step_count = 1  # Accelerate counts it up
+        for group, base in zip(optimizer.param_groups, self.base_lrs, strict=True):
+            group.setdefault("initial_lr", float(base))  # as each of torch's does
 
     def step(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the optimizer's updates are what is counted. A metric goes to `handle.observe`."""
@@ -77,9 +85,20 @@ class ScheduleLR(LRScheduler):
         return self.get_last_lr()
 
     @property
-    def last_epoch(self) -> int:  # type: ignore[override]
-        """Optimizer updates so far; torch's name for it."""
+    def last_epoch(self) -> int:
+        """Optimizer updates so far; torch's name for it. SequentialLR would set it, to count itself.
+
+        Raises:
+            OptionError: it is set.
+        """
         return self.handle.step
+
+    @last_epoch.setter
+    def last_epoch(self, last_epoch: int) -> None:
+        raise OptionError(
+            "last_epoch of a ScheduleLR was set, as by SequentialLR: it counts the optimizer's updates itself.",
+            "Compose schedules with >>: ScheduleLR(optimizer, warmup(100) >> cosine(), ...); or set handle.step.",
+        )
 
     @property
     def _last_lr(self) -> list[float | torch.Tensor]:  # type: ignore[override]
@@ -102,7 +121,7 @@ class ScheduleLR(LRScheduler):
             OptionError, RecordError: the state is not for this run; `on_change` is "raise" and it was given something
                 else.
         """
-        self.handle.load_state_dict(state_dict, prefer=None if self.on_change == "raise" else self.on_change)
+        self.handle._load(state_dict, None if self.on_change == "raise" else self.on_change, _CHANGED)
 
     def __repr__(self) -> str:
         return f"ScheduleLR({self.handle!r})"

@@ -15,6 +15,7 @@ What it returns multiplies the scale of the lr, so it composes with any schedule
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -150,7 +151,8 @@ class plateau(Factor[PlateauState]):
         after = replace(state, best=m if better else state.best, bad=bad, cooling=max(0, state.cooling - 1))
         if bad <= self.patience:
             return after, 1.0
-        scale = max(state.scale * self.factor, self.least)
+        # A scale below `least`, as another configuration may have left it, is not raised.
+        scale = min(state.scale, max(state.scale * self.factor, self.least))
         return replace(after, bad=0, cooling=self.cooldown, scale=scale), _by(self.factor, state.scale, scale)
 
 
@@ -235,15 +237,16 @@ class greedy(Factor[GreedyState]):
             state = replace(state, good=0, bad=state.bad + 1)
         if state.good > self.patience:
             by = 1 / self.factor
-            scale = min(state.scale * by, self.most)
+            scale = max(state.scale, min(state.scale * by, self.most))
             return replace(state, good=0, warming=self.warmup, at_least=0, scale=scale), _by(by, state.scale, scale)
         if state.bad > self.patience:
             return self._lower(state)
         return state, 1.0
 
     def _lower(self, state: GreedyState) -> tuple[GreedyState, float]:
-        scale = max(state.scale * self.factor, self.least)
-        at_least = state.at_least + 1 if scale <= self.least else state.at_least
+        least = max(self.least, sys.float_info.min)  # at 0 it would stay for good
+        scale = min(state.scale, max(state.scale * self.factor, least))
+        at_least = state.at_least + 1 if scale <= least else state.at_least
         if at_least >= self.reset_after:
             return GreedyState(cooling=self.cooldown), 1 / state.scale
         return replace(state, bad=0, cooling=self.cooldown, scale=scale, at_least=at_least), _by(

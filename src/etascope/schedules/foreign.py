@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ __all__ = ["Foreign", "as_schedule"]
 class Foreign(Schedule):
     """A function from a step (an int, at most n − 1) to a multiplier; open length; read at ⌊u⌋.
 
-    Its JSON is its name alone, and cannot be read back.
+    Its JSON is its name alone, and cannot be read back. The name is the same in every process: that of the function,
+    of a partial with its arguments, of an object's class with its fields where it is a dataclass.
     """
 
     fn: Callable[[int], float]
@@ -55,10 +57,30 @@ class Foreign(Schedule):
 
     @property
     def _name(self) -> str:
-        return str(getattr(self.fn, "__qualname__", None) or repr(self.fn))
+        return _name(self.fn)
 
     def __repr__(self) -> str:
         return f"as_schedule({self._name})"
+
+
+def _name(value: Any) -> str:
+    """What to call a function or what is in it; never with an address, which another process does not have."""
+    if (name := getattr(value, "__qualname__", None)) is not None:
+        return str(name)
+    if isinstance(value, partial):
+        named = [f"{key}={_name(v)}" for key, v in value.keywords.items()]
+        return f"partial({', '.join([_name(value.func), *map(_name, value.args), *named])})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_name(key)}: {_name(v)}' for key, v in value.items())}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        items = list(map(_name, value))
+        return f"{type(value).__name__}({', '.join(items if isinstance(value, list | tuple) else sorted(items))})"
+    if isinstance(value, str | bytes | bool | int | float | complex | Schedule | np.generic | None):
+        return repr(value)
+    kind = type(value).__qualname__
+    if is_dataclass(value):
+        return f"{kind}({', '.join(f'{f.name}={_name(getattr(value, f.name))}' for f in fields(value) if f.repr)})"
+    return kind
 
 
 def as_schedule(obj: Schedule | Callable[[int], float] | None) -> Schedule:
