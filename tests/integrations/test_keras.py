@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etascope.errors import ScheduleError
+from etascope.integrations.building import fixed
 from etascope.integrations.imported import Imported
 from etascope.integrations.keras import from_keras, to_keras
 from etascope.schedules import Schedule, as_schedule, constant, cosine, noise, warmup
@@ -62,7 +63,7 @@ def living(schedule: Any, steps: int = STEPS) -> np.ndarray[Any, Any]:
 def ours(imported: Imported, steps: int = STEPS) -> np.ndarray[Any, Any]:
     assert Schedule.parse(repr(imported.schedule)) == imported.schedule
     assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
-    return imported.lr * imported.schedule.bind(10**8)(np.arange(steps))
+    return imported.lr * imported.schedule.bind(max(steps, fixed(imported.schedule)) + 1)(np.arange(steps))
 
 
 def equal(schedule: Any, steps: int = STEPS, within: float = 1e-12) -> None:

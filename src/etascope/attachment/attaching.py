@@ -83,7 +83,7 @@ def attach(
     if clock == "updates" and not is_hooked(optimizer):
         raise OptionError(
             f"{type(optimizer).__name__}.step runs no hooks, so its updates cannot be counted.",
-            f"{_attach_to(optimizer)}, or count them yourself: clock=\"manual\" and handle.advance().",
+            f'{_attach_to(optimizer)}, or count them yourself: clock="manual" and handle.advance().',
         )
     factors = (factors,) if isinstance(factors, Factor) else tuple(factors)
     if wrong := [factor for factor in factors if not isinstance(factor, Factor)]:

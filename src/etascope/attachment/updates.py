@@ -48,8 +48,7 @@ def initialises(optimizer: torch.optim.Optimizer, kwargs: Mapping[str, Any]) -> 
     if kwargs != {"closure": None} or any(float(group.get("lr", 0.0)) for group in optimizer.param_groups):
         return False
     return any(
-        f.f_code.co_name == "_init_optim_state" and "distributed" in f.f_globals.get("__name__", "")
-        for f in _callers()
+        f.f_code.co_name == "_init_optim_state" and "distributed" in f.f_globals.get("__name__", "") for f in _callers()
     )
 
 

@@ -7,16 +7,15 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedules import Bound, Schedule, Shape, Then, constant, piecewise
-from ..schedules.units import Clock, as_number
-from .building import chain, fall, flat, half_cosine, peak, power_law, rise, whole
+from ..schedules import Bound, Schedule, constant, piecewise
+from ..schedules.units import as_number
+from .building import chain, fall, first, flat, half_cosine, peak, power_law, rise, whole
 from .imported import Imported
 
 __all__ = ["from_optax", "to_optax"]
@@ -39,7 +38,7 @@ def from_optax(constructor: str | Callable[..., Any], *args: Any, **kwargs: Any)
 
     Raises:
         ScheduleError: an unknown constructor, or a finished schedule; arguments that do not fit it or that it refuses;
-            phases that end between two steps; a negative decay_rate; in join_schedules a phase that is cut off.
+            phases that end between two steps; a negative decay_rate.
 
     Source: optax 0.2.8, optax/schedules.
 
@@ -91,7 +90,7 @@ def to_optax(bound: Bound, lr: float = 1.0) -> Callable[[Any], Any]:
     values = jnp.asarray(table)
 
     def schedule(count: Any) -> Any:
-        return jnp.take(values, jnp.clip(count, 0, bound.horizon))
+        return jnp.take(values, jnp.clip(jnp.asarray(count), 0, bound.horizon).astype(int))
 
     return schedule
 
@@ -161,7 +160,7 @@ def _exponential_decay(
 
 
 def _exponential(start: float, steps: Any, rate: Any, begin: Any, staircase: Any, end: float | None) -> Schedule:
-    every, rate, first = (
+    every, rate, before = (
         as_number(steps, "transition_steps"),
         as_number(rate, "decay_rate"),
         whole(begin, "transition_begin"),
@@ -170,7 +169,7 @@ def _exponential(start: float, steps: Any, rate: Any, begin: Any, staircase: Any
         return constant(value=start)
     if rate < 0:
         raise ScheduleError(f"decay_rate is {rate:g}: the value changes its sign, or is NaN.", "Give one above 0.")
-    flat_first = flat(max(first, 0), start)
+    flat_first = flat(max(before, 0), start)
     if end is None or rate == 1:
         tail = fall(start, rate, every, bool(staircase)) if rate != 1 else constant(value=start)
         return chain(flat_first, tail) if end is None else constant(value=min(start, end))
@@ -320,23 +319,8 @@ def _join_schedules(schedules: Sequence[Imported], boundaries: Sequence[Any]) ->
     if any(a >= b for a, b in pairwise(times)):
         raise ScheduleError(f"The boundaries are {times[1:]}, not rising from 1 on.", "Give them in order.")
     lr = max(s.lr for s in schedules)
-    phases = [s.lr / lr * _lasting(s.schedule, b - a) for s, (a, b) in zip(schedules, pairwise(times), strict=False)]
+    phases = [s.lr / lr * first(s.schedule, b - a) for s, (a, b) in zip(schedules, pairwise(times), strict=False)]
     return Imported(chain(*phases, schedules[-1].lr / lr * schedules[-1].schedule), lr)
-
-
-def _lasting(schedule: Schedule, steps: int) -> Schedule:
-    """`schedule` for so many steps."""
-    own = schedule.parts if isinstance(schedule, Then) else (schedule,)
-    *before, last = own
-    rest = steps - sum(math.ceil(part.steps(Clock(steps)) or 0) for part in before)
-    if rest < 0 or not last.is_open:
-        raise ScheduleError(
-            f"join_schedules cuts {schedule!r} off after {steps} steps, in the middle of a phase.",
-            f"Move its boundary by {-rest} steps, or write the phases yourself: a >> b.",
-        )
-    if isinstance(last, Shape):
-        return chain(*before, replace(last, length=rest) if rest else None)  # type: ignore[type-var]
-    return schedule.bind(steps)
 
 
 _CONSTRUCTORS: dict[str, Callable[..., Imported]] = {
