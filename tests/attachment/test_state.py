@@ -173,6 +173,8 @@ def given(**changes: Any) -> Callable[[], Any]:
         (given(schedules={}), "schedules is empty", "another checkpoint"),
         (given(schedules={"lr": {}}), "does not say what drives lr", "another checkpoint"),
         (given(schedules={"lr": {"absolute": False, "bound": {"kind": "cosin", "schema": 1}}}), "no kind", "Known"),
+        (given(schedules={"lr": {"absolute": False, "bound": {"schedule": 3}}}), "damaged", "another checkpoint"),
+        (given(schedules={"lr": {"absolute": False, "bound": {"schedule": [], "schema": 1}}}), "damaged", "another"),
         (given(groups={"7": {}}), "'7'", "another checkpoint"),
         (given(groups={"x": {}}), "'x'", "another checkpoint"),
     ],

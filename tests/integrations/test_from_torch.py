@@ -34,7 +34,7 @@ from torch.optim.swa_utils import SWALR
 
 import etascope.integrations.torch_schedulers as torch_schedulers
 from etascope.errors import ScheduleError
-from etascope.integrations.cutting import fixed
+from etascope.integrations.building import fixed
 from etascope.integrations.imported import Imported
 from etascope.integrations.torch_replay import replay
 from etascope.integrations.torch_schedulers import from_torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import pickle
 import subprocess
@@ -18,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etascope.errors import ScheduleError
+from etascope.integrations.building import fixed
 from etascope.integrations.imported import Imported
 from etascope.integrations.keras import from_keras, to_keras
-from etascope.schedules import Bound, Schedule, as_schedule, constant, cosine, noise, warmup
-from etascope.schedules.units import Clock
+from etascope.schedules import Schedule, as_schedule, constant, cosine, noise, warmup
 
 STEPS = 1000
 PROOF = settings(
@@ -61,15 +60,10 @@ def living(schedule: Any, steps: int = STEPS) -> np.ndarray[Any, Any]:
     return np.array([float(schedule(t)) for t in range(steps)])
 
 
-def whole(imported: Imported, steps: int) -> Bound:
-    """Bound to a run in which there is room for all its phases, and for `steps`."""
-    return imported.schedule.bind(max(steps, math.ceil(imported.schedule.least(Clock(1)))) + 1)
-
-
 def ours(imported: Imported, steps: int = STEPS) -> np.ndarray[Any, Any]:
     assert Schedule.parse(repr(imported.schedule)) == imported.schedule
     assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
-    return imported.lr * whole(imported, steps)(np.arange(steps))
+    return imported.lr * imported.schedule.bind(max(steps, fixed(imported.schedule)) + 1)(np.arange(steps))
 
 
 def equal(schedule: Any, steps: int = STEPS, within: float = 1e-12) -> None:
@@ -170,7 +164,7 @@ def test_case_1_past_the_end_it_clamps(keras: Any) -> None:
 def test_case_3_the_restart_that_a_rounded_logarithm_misses(keras32: Any) -> None:
     schedule = keras32.optimizers.schedules.CosineDecayRestarts(1.0, 10, t_mul=2.0)
     imported = from_keras(schedule)
-    bound = whole(imported, 10**6)
+    bound = imported.schedule.bind(10**6)
     for restart in (10, 630, 81_910, 327_670):
         t = np.arange(max(restart - 30, 0), restart + 30)
         np.testing.assert_allclose(bound(t), [float(schedule(int(i))) for i in t], rtol=0, atol=1e-5)

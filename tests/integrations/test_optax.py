@@ -8,7 +8,6 @@ Compiled by XLA they are not their own formula: a division becomes a product wit
 from __future__ import annotations
 
 import inspect
-import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etascope.errors import ScheduleError
+from etascope.integrations.building import fixed
 from etascope.integrations.imported import Imported
 from etascope.integrations.optax import from_optax, to_optax
-from etascope.schedules import Bound, Schedule, as_schedule, cosine, noise, warmup
-from etascope.schedules.units import Clock
+from etascope.schedules import Schedule, as_schedule, cosine, noise, warmup
 
 STEPS = 1200
 PROOF = settings(
@@ -63,15 +62,10 @@ def living(schedule: Any, steps: int = STEPS) -> np.ndarray[Any, Any]:
     return values
 
 
-def whole(imported: Imported, steps: int) -> Bound:
-    """Bound to a run in which there is room for all its phases, and for `steps`."""
-    return imported.schedule.bind(max(steps, math.ceil(imported.schedule.least(Clock(1)))) + 1)
-
-
 def ours(imported: Imported, steps: int = STEPS) -> np.ndarray[Any, Any]:
     assert Schedule.parse(repr(imported.schedule)) == imported.schedule
     assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
-    return imported.lr * whole(imported, steps)(np.arange(steps))
+    return imported.lr * imported.schedule.bind(max(steps, fixed(imported.schedule)) + 1)(np.arange(steps))
 
 
 def equal(imported: Imported, schedule: Any, steps: int = STEPS) -> None:
@@ -255,6 +249,27 @@ def test_case_7_it_changes_at_the_boundary(optax: Any) -> None:
     equal(imported, optax.piecewise_constant_schedule(1.0, {3: 0.1, 6: 0.1}))
 
 
+CUT = [
+    ("linear_schedule", (0.0, 1.0, 10), 5),
+    ("warmup_cosine_decay_schedule", (0.1, 1.0, 10, 50), 20),
+    ("warmup_cosine_decay_schedule", (0.1, 1.0, 10, 50), 4),
+    ("polynomial_schedule", (1.0, 0.1, 2, 30), 12),
+    ("cosine_onecycle_schedule", (40, 1.0), 17),
+    ("exponential_decay", (1.0, 10, 0.5), 13),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "at"), CUT)
+def test_a_join_in_the_middle_of_a_phase(optax: Any, name: str, args: tuple[Any, ...], at: int) -> None:
+    ours_ = [from_optax(name, *args), from_optax("constant_schedule", 0.3)]
+    theirs = [getattr(optax, name)(*args), optax.constant_schedule(0.3)]
+    imported = from_optax("join_schedules", ours_, [at])
+    schedule = optax.join_schedules(theirs, [at])
+    values = imported.lr * imported.schedule.bind(200)(np.arange(120))
+    np.testing.assert_allclose(values, living(schedule, 120), rtol=0, atol=1e-12)
+    assert Schedule.from_json(imported.schedule.to_json()) == imported.schedule
+
+
 # ------------------------------------------------------------------------------ names, words, refusals
 
 
@@ -406,26 +421,13 @@ def test_adam_trains_under_it_as_under_optaxs_own(optax: Any) -> None:
     assert losses[-1] < 1e-2 * losses[0]
 
 
+def test_a_count_may_be_a_float(optax: Any) -> None:
+    bound = cosine().bind(10)
+    assert float(to_optax(bound)(3.0)) == pytest.approx(bound(3)) and float(to_optax(bound)(-1)) == 1.0
+
+
 def test_export_wants_a_bound_schedule(optax: Any) -> None:
     with pytest.raises(ScheduleError, match="not bound"):
         to_optax(cosine())  # type: ignore[arg-type]
     with pytest.raises(ScheduleError, match="lr"):
         to_optax(cosine().bind(10), lr=float("nan"))
-
-
-def test_join_cuts_a_phase_off_in_its_middle(optax: Any) -> None:
-    cosine_args = {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 5, "decay_steps": 50}
-    for cut in (3, 5, 20, 50, 70):
-        ours_ = from_optax(
-            "join_schedules",
-            [from_optax("warmup_cosine_decay_schedule", **cosine_args), from_optax("constant_schedule", 0.3)],
-            [cut],
-        )
-        theirs = optax.join_schedules(
-            [optax.warmup_cosine_decay_schedule(**cosine_args), optax.constant_schedule(0.3)], [cut]
-        )
-        equal(ours_, theirs)
-
-
-def test_a_count_may_be_a_float(optax: Any) -> None:
-    assert float(to_optax(cosine().bind(10))(3.0)) == pytest.approx(cosine().bind(10)(3), abs=1e-7)

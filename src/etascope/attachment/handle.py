@@ -276,6 +276,7 @@ class Handle:
             if step >= self._look_at:
                 self._sync()
                 self._look(step - 1)
+                self._look_at, self._complete = min((step | MASK) + 1, 2 * step), True
             self._put(step)
             return
         i = step & MASK
@@ -291,18 +292,18 @@ class Handle:
 
     def _put(self, step: int) -> None:
         """Write the values of the step, whatever they are written into, and compute them where need be."""
-        self._complete = False
         self._blocks.fill(step)
         i = step & MASK
-        for ask, values in self._blocks.asked:
-            values[i] = ask(step)
+        try:
+            for ask, values in self._blocks.asked:
+                values[i] = ask(step)
+        except BaseException:
+            self._complete = False
+            raise
         for group, key, values, base in self._entries:
             group[key] = base * values[i]
         for write, values, base in self._writers:
             write(base * values[i])
-        self._complete = True
-        if step >= self._look_at:
-            self._look_at = min((step | MASK) + 1, max(2 * step, 1))
         # Up to there, the steps to come have plain numbers for plain entries.
         self._until = 0 if self._writers or self._blocks.asked else self._look_at
 
@@ -310,6 +311,7 @@ class Handle:
         """Write the values of the present step."""
         self._sync()
         self._put(self._step)
+        self._complete = True
         self._look_at = self._until = 0  # at the next update
 
     def _changed(self, step: int | None = None) -> list[tuple[Group, str, float]]:

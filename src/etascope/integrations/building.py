@@ -1,29 +1,54 @@
-"""What importers build schedules with: checked numbers, and phases that may be empty."""
+"""What importers build schedules with: checked numbers, phases that may be empty, the first steps of a schedule."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from ..errors import ScheduleError
-from ..schedules import Schedule, constant, cosine, exponential, linear, polynomial, step_decay, warmup, wave
-from ..schedules.units import as_number
+from ..schedules import (
+    Bound,
+    Foreign,
+    Schedule,
+    Shape,
+    Then,
+    Times,
+    constant,
+    cosine,
+    exponential,
+    hold,
+    linear,
+    polynomial,
+    step_decay,
+    warmup,
+    wave,
+)
+from ..schedules.units import Clock, as_number
 
-__all__ = ["chain", "fall", "flat", "half_cosine", "in_order", "peak", "power_law", "rise", "whole"]
+__all__ = ["chain", "fall", "first", "fixed", "flat", "half_cosine", "in_order", "peak", "power_law", "rise", "whole"]
+
+_CLOCK = Clock(1)  # imported lengths are in steps, so any clock will do
 
 
-def whole(value: object, where: str) -> int:
+def whole(value: object, where: str, least: int | None = None) -> int:
     """A whole number of steps, 5.0 too.
 
     Raises:
-        ScheduleError: it is not whole, and the original then changes between two steps.
+        ScheduleError: it is not whole, and the original then changes between two steps; or it is below `least`.
     """
     number = as_number(value, where)
     if number != int(number):
         raise ScheduleError(
-            f"{where} is {number:g}, not a whole number of steps, and its phases end between two steps.",
-            f"Round it: {where}={round(number)}.",
+            f"{where} is {number:g}, and steps are whole numbers: phases would end between two.",
+            f"Round it, in the original too: {where}={round(number)}.",
+        )
+    if least is not None and number < least:
+        raise ScheduleError(
+            f"{where} is {number:g}, and steps are whole numbers, here from {least} on.",
+            f"Give {where}={least}, to the original too.",
         )
     return int(number)
 
@@ -78,3 +103,40 @@ def in_order(times: Sequence[float], where: str) -> None:
     """Raise unless the times are from the first to the last."""
     if any(a > b for a, b in pairwise(times)):
         raise ScheduleError(f"{where} are {list(times)}, not in order.", "Give them from the first to the last.")
+
+
+def fixed(schedule: Schedule) -> int:
+    """The steps that a schedule in steps takes at least: the sum of its lengths, an open one counting 0."""
+    return math.ceil(schedule.least(_CLOCK))
+
+
+def first(schedule: Schedule, n: int) -> Schedule:
+    """The first n ≥ 1 steps of a schedule in steps; its length is n where the schedule is open or longer."""
+    if isinstance(schedule, Then):
+        parts: list[Schedule] = []
+        for part in schedule.parts:
+            if left := n - sum(fixed(p) for p in parts):
+                parts.append(first(part, left))
+        return chain(*parts)
+    if isinstance(schedule, Times):
+        return Times(schedule.scale, tuple(first(part, n) for part in schedule.parts))
+    if isinstance(schedule, Foreign):
+        return schedule.bind(n)
+    if isinstance(schedule, Shape) and schedule.is_open:
+        return _with_length(schedule, n)
+    if fixed(schedule) <= n:
+        return schedule
+    if isinstance(schedule, linear | warmup):
+        return linear(n, start=schedule(0), to=schedule(n))
+    if isinstance(schedule, constant | hold):
+        return _with_length(schedule, n)
+    # Nothing cuts the end off a phase whose formula knows its length, but a run may be ended at its last step.
+    if isinstance(schedule, Shape):
+        schedule = _with_length(schedule, None).bind(fixed(schedule))
+    assert isinstance(schedule, Bound)
+    return schedule.extend(at=n - 1, horizon=n)
+
+
+def _with_length(shape: Any, length: int | None) -> Schedule:
+    changed: Schedule = replace(shape, length=length)
+    return changed

@@ -15,8 +15,7 @@ import numpy as np
 from ..errors import ScheduleError
 from ..schedules import Bound, Schedule, constant, piecewise
 from ..schedules.units import as_number
-from .building import chain, fall, flat, half_cosine, peak, power_law, rise, whole
-from .cutting import first
+from .building import chain, fall, first, flat, half_cosine, peak, power_law, rise, whole
 from .imported import Imported
 
 __all__ = ["from_optax", "to_optax"]
@@ -91,7 +90,7 @@ def to_optax(bound: Bound, lr: float = 1.0) -> Callable[[Any], Any]:
     values = jnp.asarray(table)
 
     def schedule(count: Any) -> Any:
-        return jnp.take(values, jnp.clip(jnp.asarray(count).astype(int), 0, bound.horizon))
+        return jnp.take(values, jnp.clip(jnp.asarray(count), 0, bound.horizon).astype(int))
 
     return schedule
 
@@ -161,7 +160,7 @@ def _exponential_decay(
 
 
 def _exponential(start: float, steps: Any, rate: Any, begin: Any, staircase: Any, end: float | None) -> Schedule:
-    every, rate, first = (
+    every, rate, before = (
         as_number(steps, "transition_steps"),
         as_number(rate, "decay_rate"),
         whole(begin, "transition_begin"),
@@ -170,7 +169,7 @@ def _exponential(start: float, steps: Any, rate: Any, begin: Any, staircase: Any
         return constant(value=start)
     if rate < 0:
         raise ScheduleError(f"decay_rate is {rate:g}: the value changes its sign, or is NaN.", "Give one above 0.")
-    flat_first = flat(max(first, 0), start)
+    flat_first = flat(max(before, 0), start)
     if end is None or rate == 1:
         tail = fall(start, rate, every, bool(staircase)) if rate != 1 else constant(value=start)
         return chain(flat_first, tail) if end is None else constant(value=min(start, end))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..schedules import Schedule, Then, Times, constant, hold, multistep, piecewise, wave
-from .cutting import first, fixed, joined, whole
+from .building import chain, first, fixed, whole
 from .imported import Imported
 from .torch_parts import RELATIVE, Start, alone, base_lr, kind_of, refuse
 
@@ -70,7 +70,7 @@ def _joined(parts: Sequence[Imported]) -> Imported:
     """One after the other, as multiples of the largest lr."""
     peak = max((part.lr for part in parts), key=abs)
     schedules = [part.schedule if part.lr == peak else (part.lr / peak) * part.schedule for part in parts]
-    return Imported(joined(schedules), peak)
+    return Imported(chain(*schedules), peak)
 
 
 def _product(scheduler: Any, group: int, start: Start | None) -> Imported:

@@ -29,7 +29,7 @@ from ..schedules import (
     warmup,
     wave,
 )
-from .cutting import whole
+from .building import whole
 from .imported import Imported
 from .transformers import from_lambda, refuse_metric
 
@@ -199,7 +199,7 @@ def _exponential(scheduler: Any, group: int, start: Start) -> Imported:
 
 
 def _polynomial(scheduler: Any, group: int, start: Start) -> Imported:
-    n, power = whole(scheduler.total_iters, "total_iters"), float(scheduler.power)
+    n, power = whole(scheduler.total_iters, "total_iters", least=0), float(scheduler.power)
     if (n == 0 and start.how != "built") or power < 0:
         raise refuse(
             scheduler, f"with total_iters={n} and power={power:g} torch divides by zero.", "Give both above 0."

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import ScheduleError
 from ..schedules.units import as_count
-from .cutting import fixed
+from .building import fixed
 from .imported import Imported
 from .torch_composed import read
 from .torch_parts import kind_of, momentum

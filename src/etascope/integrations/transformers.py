@@ -25,7 +25,7 @@ from ..schedules import (
     wave,
 )
 from ..schedules.units import as_number
-from .cutting import first, fixed, joined, whole
+from .building import chain, first, fixed, whole
 from .imported import Imported
 
 __all__ = ["from_lambda", "from_transformers"]
@@ -125,7 +125,7 @@ def refuse_metric(what: str, native: str) -> NoReturn:
 
 def _rise(steps: Any) -> tuple[Schedule, int]:
     """The warmup that most have: t / steps."""
-    n = whole(steps, "num_warmup_steps")
+    n = whole(steps, "num_warmup_steps", least=0)
     return warmup(n, start=0), n
 
 
@@ -144,7 +144,7 @@ def _constant_with_warmup(num_warmup_steps: Any) -> Schedule:
 
 def _linear(num_training_steps: Any, num_warmup_steps: Any) -> Schedule:
     up, n = _rise(num_warmup_steps)
-    return _then(up, linear(max(whole(num_training_steps, "num_training_steps") - n, 0)) >> hold())
+    return _then(up, linear(max(whole(num_training_steps, "num_training_steps", least=0) - n, 0)) >> hold())
 
 
 def _cosine(num_training_steps: Any, num_warmup_steps: Any, num_cycles: Any = 0.5) -> Schedule:
@@ -153,7 +153,7 @@ def _cosine(num_training_steps: Any, num_warmup_steps: Any, num_cycles: Any = 0.
 
 def _cosine_to(num_training_steps: Any, num_warmup_steps: Any, num_cycles: Any, min_lr_rate: float = 0) -> Schedule:
     up, n = _rise(num_warmup_steps)
-    return _then(up, _wave(whole(num_training_steps, "num_training_steps") - n, num_cycles, min_lr_rate))
+    return _then(up, _wave(whole(num_training_steps, "num_training_steps", least=0) - n, num_cycles, min_lr_rate))
 
 
 def _wave(steps: int, cycles: Any, floor: float, past: int = 0) -> Schedule:
@@ -168,7 +168,7 @@ def _wave(steps: int, cycles: Any, floor: float, past: int = 0) -> Schedule:
 
 def _cosine_with_restarts(num_training_steps: Any, num_warmup_steps: Any, num_cycles: Any = 1) -> Schedule:
     up, n = _rise(num_warmup_steps)
-    steps = max(whole(num_training_steps, "num_training_steps") - n, 1)
+    steps = max(whole(num_training_steps, "num_training_steps", least=0) - n, 1)
     cycles = as_number(num_cycles, "num_cycles")
     if cycles < 0:
         raise ScheduleError(f"num_cycles is {cycles:g}.", "Give the number of cycles, from 0 on.")
@@ -192,7 +192,7 @@ def _polynomial(
 ) -> Schedule:
     peak = _known(lr, "lr_end", lr_end)
     up, n = _rise(num_warmup_steps)
-    steps = whole(num_training_steps, "num_training_steps") - n
+    steps = whole(num_training_steps, "num_training_steps", least=0) - n
     if peak <= lr_end:
         raise ScheduleError(f"lr_end={lr_end:g} is not below lr={peak:g}.", "Give an lr_end below the lr.")
     if steps == 0:
@@ -230,8 +230,8 @@ def _cosine_warmup_with_min_lr(
     min_lr_rate: float | None = None,
     warmup_lr_rate: float | None = None,
 ) -> Schedule:
-    n, floor = whole(num_warmup_steps, "num_warmup_steps"), _floor(lr, min_lr, min_lr_rate)
-    steps = whole(num_training_steps, "num_training_steps") - n
+    n, floor = whole(num_warmup_steps, "num_warmup_steps", least=0), _floor(lr, min_lr, min_lr_rate)
+    steps = whole(num_training_steps, "num_training_steps", least=0) - n
     # Here the last step of the warmup has the peak already, and is the first of the cosine.
     if n == 0:
         return _wave(steps, num_cycles, floor, past=1)
@@ -255,19 +255,19 @@ def _wsd(
     for kind in (warmup_type, decay_type):
         if kind not in ("linear", "cosine", "1-sqrt"):
             raise ScheduleError(f"{kind!r} is no type of warmup or decay.", "Give 'linear', 'cosine' or '1-sqrt'.")
-    n, down = whole(num_warmup_steps, "num_warmup_steps"), whole(num_decay_steps, "num_decay_steps")
+    n, down = whole(num_warmup_steps, "num_warmup_steps", least=0), whole(num_decay_steps, "num_decay_steps", least=0)
     if num_stable_steps is None:
         if num_training_steps is None:
             raise ScheduleError(
                 "Neither num_training_steps nor num_stable_steps says how long the stable phase is.", "Give one."
             )
-        num_stable_steps = whole(num_training_steps, "num_training_steps") - n - down
+        num_stable_steps = whole(num_training_steps, "num_training_steps", least=0) - n - down
         if num_stable_steps < 0:
             raise ScheduleError(
                 f"Warmup and decay, {n} + {down} steps, are longer than the run of {num_training_steps}.",
                 "Shorten one of them.",
             )
-    stable, floor = whole(num_stable_steps, "num_stable_steps"), as_number(min_lr_ratio, "min_lr_ratio")
+    stable, floor = whole(num_stable_steps, "num_stable_steps", least=0), as_number(min_lr_ratio, "min_lr_ratio")
     if floor < 0:
         raise ScheduleError(f"min_lr_ratio is {floor:g}, and transformers cuts what is below 0.", "Give 0 or more.")
     up: dict[str, Schedule] = {
@@ -281,7 +281,7 @@ def _wsd(
         "1-sqrt": sqrt_cooldown(down, to=floor),
     }
     phases = (up[warmup_type], constant(stable), fall[decay_type])
-    return joined([*(phase for phase in phases if fixed(phase)), constant(value=floor)])
+    return chain(*[*(phase for phase in phases if fixed(phase)), constant(value=floor)])
 
 
 def _floor(lr: float | None, min_lr: float | None, min_lr_rate: float | None) -> float:
