@@ -10,13 +10,14 @@ evaluations are counted. `auto` is what a sweep of them would take, with its own
 import json
 import multiprocessing
 import time
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from etascope.engines import Lanes, Loop, Prepared, Setting, choose, undisturbed
+from etascope.engines import Prepared, Setting, choose, rebuild_engine, undisturbed
 from etascope.finder.session import versions
 from etascope.records import Engine
 from etascope.workloads import TASKS, get
@@ -27,12 +28,13 @@ STEPS, REPEATS, THREADS = 20, 3, (1, 2)
 def train(name, ran, settings):
     """Seconds of training the settings."""
     prepared = Prepared(get(name), torch.device("cpu"))
-    built = {"loop": Loop, "lanes": Lanes}[ran.engine](prepared, ran)
-    start = time.perf_counter()
-    with undisturbed():
-        for unit in built.units(settings):
-            built.train(unit, STEPS, 0, lambda steps: None)
-    return time.perf_counter() - start
+    built = rebuild_engine(prepared, ran)
+    with closing(built), undisturbed():
+        if ran.workers > 1:  # their start is not counted, as it is not for the two processes beside them
+            list(built.train_each([[s] for s in settings[: ran.workers]], 1, 0, lambda steps: None))
+        start = time.perf_counter()
+        list(built.train_each(built.units(settings), STEPS, 0, lambda steps: None))
+        return time.perf_counter() - start
 
 
 def half(arguments):
@@ -43,7 +45,8 @@ def measure(name, k, pool):
     settings = [Setting(0, float(lr)) for lr in np.geomspace(1e-5, 1e-2, k)]
     with undisturbed():
         prepared = Prepared(get(name), torch.device("cpu"))
-        auto = choose(prepared, "auto", 0, k * prepared.horizon, settings=settings).engine.ran
+        with closing(choose(prepared, "auto", 0, k * prepared.horizon, settings=settings).engine) as engine:
+            auto = engine.ran
     rivals = {("loop", t): Engine("loop", 1, t, "cpu") for t in THREADS}
     rivals |= {("lanes", t): Engine("lanes", k, t, "cpu") for t in THREADS}
     seconds = {key: [] for key in [*rivals, "auto", "two"]}
@@ -64,7 +67,7 @@ def measure(name, k, pool):
         "lanes_s": lanes,
         "lanes_over_loop": loop / lanes,
         "lanes_over_two_processes": best["two"] / lanes,
-        "auto": f"{auto.engine}, {auto.threads} threads, {auto.chunk} at once",
+        "auto": f"{auto.engine}, {auto.workers} processes, {auto.threads} threads, {auto.chunk} at once",
         "auto_over_loop": loop / best["auto"],
     }
 
