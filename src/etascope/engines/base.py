@@ -5,6 +5,7 @@ The finder knows engines by this page alone, so that one method serves lanes, th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -112,12 +113,12 @@ class Engine(Protocol):
         """Let go of what it holds."""
 
 
-class OneByOne:
+class OneByOne(ABC):
     """For engines that train one unit after the other and hold nothing."""
 
+    @abstractmethod
     def train(self, unit: Unit, steps: int, rung: int, tick: Tick) -> Trained:
         """Train the settings of one unit."""
-        raise NotImplementedError
 
     def train_each(self, units: Sequence[Unit], steps: int, rung: int, tick: Tick) -> Iterator[tuple[int, Trained]]:
         """Train the units in order."""
