@@ -125,7 +125,7 @@ class OneByOne(ABC):
         for i, unit in enumerate(units):
             yield i, self.train(unit, steps, rung, tick)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most hold nothing, and need not say so
         """Nothing to let go of."""
 
 
