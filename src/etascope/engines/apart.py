@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data import map_tensors, tensors
 
-__all__ = ["Apart", "filled"]
+__all__ = ["Apart", "filled", "is_alike"]
 
 
 class Apart:
@@ -23,7 +23,7 @@ class Apart:
         """One of the batches, and the tensors of all, stacked; None where shapes, or what is no tensor, differ."""
         template, leaves = self.batches[0], [tensors(batch) for batch in self.batches]
         kinds = [[(t.shape, t.dtype) for t in own] for own in leaves]
-        if any(kind != kinds[0] for kind in kinds) or not all(_alike(template, b) for b in self.batches[1:]):
+        if any(kind != kinds[0] for kind in kinds) or not all(is_alike(template, b) for b in self.batches[1:]):
             return None
         return template, [torch.stack(same) for same in zip(*leaves, strict=True)]
 
@@ -34,7 +34,7 @@ def filled(template: Any, leaves: Sequence[Tensor]) -> Any:
     return map_tensors(template, lambda _: next(left))
 
 
-def _alike(a: Any, b: Any) -> bool:
+def is_alike(a: Any, b: Any) -> bool:
     """Whether two batches are the same but for their tensors."""
     try:
         return bool(_bare(a) == _bare(b))

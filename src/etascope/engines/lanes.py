@@ -23,6 +23,7 @@ from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
 from .refusals import out_of_memory
+from .replay import Drifted, is_checked
 from .stack import Stack, quiet, stackable
 
 __all__ = ["Lanes"]
@@ -36,6 +37,7 @@ class Lanes(OneByOne):
     def __init__(self, prepared: Prepared, ran: Ran) -> None:
         self.prepared, self.ran = prepared, ran
         self._most = ran.chunk  # less, once memory has run out
+        self._replays = True  # until a recording drifts from what the model does
 
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
@@ -73,12 +75,14 @@ class Lanes(OneByOne):
             try:
                 with quiet():
                     trained = self._train(part, steps, rung, counted)
+            except Drifted:
+                trained, self._replays = None, False
             except Exception as error:
                 if len(part) == 1 or not out_of_memory(error):
                     raise
                 trained = None  # out of this block first: the exception's frames hold the stack
-            if trained is None:
                 self._most = math.ceil(len(part) / 2)
+            if trained is None:
                 left = [half for part in left for half in _evenly(part, self._most)]
                 tick(-told[0])
                 if self.prepared.device.type == "cuda":
@@ -93,7 +97,7 @@ class Lanes(OneByOne):
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
-        stack = Stack(p, unit)
+        stack = Stack(p, unit, replays=self._replays, alone=self.ran.chunk == 1)
         multipliers = _multipliers(p, unit, steps)
         evaluate_at = {} if judging is None else judging.batches_at
         batches = stack.batches(rung)
@@ -105,7 +109,7 @@ class Lanes(OneByOne):
         for t in range(steps):
             step_batches = list(islice(batches, task.accumulate))
             try:
-                losses_L = stack.step(step_batches, multipliers[t], t)
+                losses_L = stack.step(step_batches, multipliers[t], t, check=is_checked(t, steps))
             except TaskError as error:
                 if t == 0 or out_of_memory(error):
                     raise

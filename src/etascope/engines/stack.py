@@ -22,12 +22,14 @@ from ..rules import read
 from .apart import Apart, filled
 from .base import Setting
 from .blame import user_code
+from .data import tensors
 from .lane_functions import LaneFunctions
 from .lane_scaler import LaneScaler
 from .loop import SKIPS
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
+from .replay import Replay
 
 __all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
@@ -41,9 +43,14 @@ class Stack:
     Args:
         prepared: the task.
         unit: the lanes' settings.
+        replays: whether gradients are recorded and replayed.
+        alone: the unit is one lane, to be trained without `vmap`: torch's fused kernels for recurrent layers and
+            attention have no batching rule.
     """
 
-    def __init__(self, prepared: Prepared, unit: Sequence[Setting]) -> None:
+    def __init__(
+        self, prepared: Prepared, unit: Sequence[Setting], *, replays: bool = True, alone: bool = False
+    ) -> None:
         self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
         n_lanes, device = len(unit), prepared.device
         splits = [prepared.split(s.options) for s in unit]
@@ -64,25 +71,48 @@ class Stack:
         self.data_L = self._data(splits)
         fp16 = prepared.task.precision == "fp16"
         self.scaler = LaneScaler(n_lanes, device) if fp16 else None
-        self.before: tuple[Tensor, dict[str, Tensor]] | None = None
-
-        def lane_loss(params: dict[str, Tensor], own: dict[str, Any]) -> Tensor:
-            batch = filled(self.batch, own["leaves"]) if own["leaves"] else self.batch
-            with self._own_options(own), prepared.autocast():
-                swapped = {**params, **self.shared, **own["buffers"]}
-                loss: Tensor = functional_call(self.objective, swapped, (batch,))
-            return loss
-
-        def scaled_loss(params: dict[str, Tensor], own: dict[str, Any]) -> tuple[Tensor, Tensor]:
-            loss = lane_loss(params, own)
-            return loss * own["scale"], loss
-
+        self.before: list[Tensor] | None = None
+        self.replay = Replay(self._saved, self._restore) if replays else None
+        self._check = False  # whether recordings are compared in this step
         self.batch: Any = None
-        gradient = grad(scaled_loss, has_aux=True) if fp16 else grad_and_value(lane_loss)
-        self._gradient: Callable[..., Any] = vmap(gradient, randomness="different")
-        self._loss: Callable[..., Tensor] = vmap(lane_loss, randomness="different")
+        self._take_together()
+        if alone:
+            self._take_alone()
 
     # --------------------------------------------------------------------------------------- set-up
+
+    def _lane_loss(self, params: dict[str, Tensor], own: dict[str, Any]) -> Tensor:
+        """The loss of one lane, given its parameters and what else it has its own."""
+        batch = filled(self.batch, own["leaves"]) if own["leaves"] else self.batch
+        with self._own_options(own), self.prepared.autocast():
+            swapped = {**params, **self.shared, **own["buffers"]}
+            loss: Tensor = functional_call(self.objective, swapped, (batch,))
+        return loss
+
+    def _take_together(self) -> None:
+        """Gradients and losses of all lanes by `vmap`."""
+
+        def scaled_loss(params: dict[str, Tensor], own: dict[str, Any]) -> tuple[Tensor, Tensor]:
+            loss = self._lane_loss(params, own)
+            return loss * own["scale"], loss
+
+        gradient = grad_and_value(self._lane_loss) if self.scaler is None else grad(scaled_loss, has_aux=True)
+        self._gradient: Callable[..., Any] = vmap(gradient, randomness="different")
+        self._loss: Callable[..., Tensor] = vmap(self._lane_loss, randomness="different")
+
+    def _take_alone(self) -> None:
+        """Gradient and loss of the only lane, as an ordinary training loop has them."""
+
+        def gradient(params: dict[str, Tensor], own: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
+            lane, own = {name: q.detach().requires_grad_() for name, q in _first(params).items()}, _first(own)
+            with torch.enable_grad():
+                loss = self._lane_loss(lane, own)
+                scaled = loss if self.scaler is None else loss * own["scale"]
+            grads = torch.autograd.grad(scaled, list(lane.values()))
+            return {name: g[None] for name, g in zip(lane, grads, strict=True)}, loss[None]
+
+        self._gradient = gradient
+        self._loss = lambda params, own: self._lane_loss(_first(params), _first(own))[None]
 
     def _place(self) -> None:
         """Parameters LP and own buffers at init, which is one for each seed; what is the same for all, once."""
@@ -193,33 +223,42 @@ class Stack:
 
     def _pass(self, batch: Any, n: int, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Gradients (in fp16 times scale / n) and losses of one batch of n."""
+        whole = batch
         leaves: list[Tensor] = []
         if isinstance(batch, Apart):
             if (joined := batch.joined()) is None:
                 return self._stream_by_stream(batch, n, lanes)
-            self.batch, of_streams = joined
             assert self.data_L is not None
             reads = self.data_L if lanes is None else self.data_L[lanes]
             each_its_own = lanes is None and len(batch.batches) == len(self.unit)
+            batch, of_streams = joined
             leaves = of_streams if each_its_own else [leaf[reads] for leaf in of_streams]
-        else:
-            self.batch = batch
         views, own = self._of(lanes)
-        own["leaves"] = leaves
-        if self.scaler is not None:
-            own["scale"] = self.scaler.of(lanes) / n
+        fresh = [*(leaves or tensors(batch)), *([] if self.scaler is None else [self.scaler.of(lanes) / n])]
+
+        def gradient(stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            read, scale = (fresh, []) if self.scaler is None else (fresh[:-1], fresh[-1:])
+            self.batch = batch if leaves else filled(batch, read)
+            given = {**own, "leaves": list(read) if leaves else [], **dict(zip(["scale"], scale, strict=False))}
+            grads, losses = self._gradient(dict(zip(self.names, stable, strict=True)), given)
+            return torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1), losses.detach()
+
+        stable = [views[name] for name in self.names]
         try:
-            grads, losses = self._gradient(views, own)
+            if lanes is None and self.replay is not None:
+                grads_LP, losses_L = self.replay(gradient, batch, stable, fresh, check=self._check)
+            else:
+                grads_LP, losses_L = gradient(stable, fresh)
         except RuntimeError as error:
             if not any(words in str(error) for words in IN_PLACE) or not self._still:
                 raise
             self.undo()
             self._spread()
-            return self._pass(batch, n, lanes)
+            return self._pass(whole, n, lanes)
         if lanes is not None:
             for name in self.moving:
                 self.buffers[name][lanes] = own["buffers"][name]
-        return torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1), losses
+        return grads_LP, losses_L
 
     def _of(self, lanes: Tensor | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The parameters, and what else each lane has its own; of some lanes, copies."""
@@ -260,10 +299,15 @@ class Stack:
             self.init_buffers[name] = torch.stack([self.shared.pop(name)] * len(self.init_IP))
             self.buffers[name] = self._of_lanes(self.init_buffers[name])
             self.moving.append(name)
+        if self.replay is not None:
+            self.replay = Replay(self._saved, self._restore)
 
-    def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int) -> Tensor:
-        """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it."""
-        self.before = self._noise.get_state(), {name: self.buffers[name].clone() for name in self.moving}
+    def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int, *, check: bool = False) -> Tensor:
+        """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it.
+
+        With `check`, recordings are compared with what they were made of; `Drifted` if these differ.
+        """
+        self.before, self._check = self._saved(), check
         with user_code("loss"):
             grads_LP, losses_L = self.gradients(batches)
             if self.scaler is not None:
@@ -302,11 +346,16 @@ class Stack:
 
     def undo(self) -> None:
         """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
-        if self.before is None:
-            return
-        noise, moving = self.before
-        self._noise.set_state(noise)
-        for name, buffer in moving.items():
+        if self.before is not None:
+            self._restore(self.before)
+
+    def _saved(self) -> list[Tensor]:
+        """What a gradient changes: the noise's state, and copies of the moving buffers."""
+        return [self._noise.get_state(), *(self.buffers[name].clone() for name in self.moving)]
+
+    def _restore(self, saved: Sequence[Tensor]) -> None:
+        self._noise.set_state(saved[0])
+        for name, buffer in zip(self.moving, saved[1:], strict=True):
             self.buffers[name].copy_(buffer)
 
     @property
@@ -402,6 +451,15 @@ class Stack:
             tensor[lanes_L] = 0
         for name, at_init in self.init_buffers.items():
             self.buffers[name][lanes_L] = at_init[inits]
+
+
+def _first(own: Any) -> Any:
+    """The only lane's part of what lanes have along their axis."""
+    if isinstance(own, Tensor):
+        return own[0]
+    if isinstance(own, dict):
+        return {name: _first(value) for name, value in own.items()}
+    return [_first(value) for value in own]
 
 
 @contextmanager

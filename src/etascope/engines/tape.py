@@ -1,0 +1,186 @@
+"""Every torch operation that a function runs, written down in order.
+
+Under a dispatch mode torch hands over each operation below autograd, `vmap` and autocast: on plain tensors, after these
+have done their part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["Likeness", "Slot", "Step", "Tape", "slots"]
+
+aten = torch.ops.aten
+Likeness: TypeAlias = tuple[object, ...]
+
+MOST = 20_000  # operations; code that is unrolled further is not slow for its Python
+# Normalisations whose schemas do not say that they move the running statistics, which are these arguments.
+MOVING_NORMS = {
+    getattr(aten, name).default: slice(3, 5)
+    for name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+    if hasattr(aten, name)
+}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor of the function, by its number."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation.
+
+    Args:
+        call: what is called.
+        args: with slots in the place of tensors.
+        kwargs: as well.
+        out: as the operation returns: a slot, a list of slots and None, or None.
+        writes: the slots of arguments that it changes.
+        is_view: whether what it returns lies in an argument's memory.
+    """
+
+    call: Callable[..., Any]
+    args: list[Any]
+    kwargs: dict[str, Any]
+    out: Any
+    writes: frozenset[int] = frozenset()
+    is_view: bool = False
+    reads: frozenset[int] = field(init=False)
+    makes: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads", slots([self.args, list(self.kwargs.values())]))
+        object.__setattr__(self, "makes", slots(self.out))
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every operation while it is entered.
+
+    Args:
+        given: the function's arguments; they get the first slots.
+    """
+
+    def __init__(self, given: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[Step] = []
+        self.constants: dict[int, Tensor] = {}  # tensors that the function has from elsewhere
+        self.refused = ""  # why the steps do not say what the function does
+        self._likeness: list[Likeness] = []
+        self._within: list[int] = []  # the slot in whose memory a slot lies
+        self._numbers: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        for tensor in given:
+            self._new(tensor)
+
+    def slot(self, tensor: Tensor) -> Slot:
+        """The slot of a tensor that the function meets."""
+        number = self._numbers.get(tensor)
+        if number is None:
+            number = self._new(tensor)
+            self.constants[number] = tensor.detach()
+        return Slot(number)
+
+    def likeness(self, number: int) -> Likeness:
+        """A slot's shape, strides, dtype and device."""
+        return self._likeness[number]
+
+    def memory(self, number: int) -> int:
+        """The first slot of all that share this one's memory."""
+        while self._within[number] != number:
+            number = self._within[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        """Note that two slots have come to share their memory."""
+        one, other = sorted((self.memory(one), self.memory(other)))
+        self._within[other] = one
+
+    def _new(self, tensor: Tensor, within: int | None = None) -> int:
+        number = len(self._likeness)
+        if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+            self._refuse(f"it has a {type(tensor).__name__} of layout {tensor.layout}")
+            self._likeness.append(())
+        else:
+            self._likeness.append((tensor.shape, tensor.stride(), tensor.dtype, tensor.device))
+        self._within.append(number if within is None else within)
+        self._numbers[tensor] = number
+        return number
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = self.refused or reason
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and write it down."""
+        kwargs = kwargs or {}
+        if len(self.steps) == MOST:
+            self._refuse(f"it has more than {MOST} operations")
+        if self.refused:
+            return func(*args, **kwargs)
+        said = self._slotted(args), self._slotted(kwargs)
+        out = func(*args, **kwargs)
+        if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:
+            self._refuse(f"what {func} returns depends on values")
+        elif not _is_tensors(out):
+            self._refuse(f"{func} returns a {type(out).__name__}")
+        else:
+            given = [t for t in _leaves([args, list(kwargs.values())]) if isinstance(t, Tensor)]
+            slots_out, is_view = self._returned(out, given)
+            self.steps.append(Step(func, *said, slots_out, self._written(func, args, kwargs), is_view))
+        return out
+
+    def _slotted(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.slot(value)
+        if isinstance(value, list | tuple):
+            return [self._slotted(v) for v in value]
+        return {k: self._slotted(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    def _written(self, func: Any, args: Any, kwargs: Any) -> frozenset[int]:
+        written: list[Any] = list(args[MOVING_NORMS[func]]) if func in MOVING_NORMS else []
+        if func._schema.is_mutable:
+            for i, argument in enumerate(func._schema.arguments):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.append(kwargs.get(argument.name, args[i] if i < len(args) else None))
+        return frozenset(self.slot(t).number for t in _leaves(written) if isinstance(t, Tensor))
+
+    def _returned(self, out: Any, given: Sequence[Tensor]) -> tuple[Any, bool]:
+        """The slots of what an operation returned, and whether some lie in its arguments' memory."""
+        if isinstance(out, Tensor):
+            if (number := self._numbers.get(out)) is not None:
+                return Slot(number), False  # it worked in place
+            address = out.untyped_storage().data_ptr()
+            source = next((t for t in given if address and t.untyped_storage().data_ptr() == address), None)
+            within = None if source is None else self.slot(source).number
+            return Slot(self._new(out, within)), within is not None
+        if out is None:
+            return None, False
+        several = [self._returned(o, given) for o in out]
+        return [slot for slot, _ in several], any(is_view for _, is_view in several)
+
+
+def slots(value: Any) -> frozenset[int]:
+    """The numbers of all slots in nested lists."""
+    return frozenset(v.number for v in _leaves(value) if isinstance(v, Slot))
+
+
+def _is_tensors(out: Any) -> bool:
+    if isinstance(out, list | tuple):
+        return all(o is None or isinstance(o, Tensor) for o in out)
+    return out is None or isinstance(out, Tensor)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for v in value:
+            yield from _leaves(v)
+    else:
+        yield value
