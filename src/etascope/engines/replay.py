@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import EtascopeError
 from .apart import is_alike
 from .recording import Function, NotRecorded, Recording, Tensors, record
 
 __all__ = ["Drifted", "Replay", "is_checked"]
 
 MOST = 4  # recordings: one for each shape of a batch
+CONTAINERS = (list, dict, set, deque)
 
 
-class Drifted(Exception):
+class Drifted(EtascopeError):
     """A recording no longer gives what the model gives: what was trained by it is not to be trusted."""
+
+    def __init__(self) -> None:
+        super().__init__("the model changes from step to step in ways that are no tensors", "It is trained again.")
 
 
 def is_checked(t: int, steps: int) -> bool:
@@ -29,12 +36,13 @@ class Replay:
     """Calls a function by recordings of it, one for each kind of batch.
 
     Args:
+        module: what the function calls.
         saved: what the function may change beside its results, as it is now.
         restore: puts it back.
     """
 
-    def __init__(self, saved: Callable[[], Any], restore: Callable[[Any], None]) -> None:
-        self._saved, self._restore = saved, restore
+    def __init__(self, module: nn.Module, saved: Callable[[], Any], restore: Callable[[Any], None]) -> None:
+        self._module, self._saved, self._restore = module, saved, restore
         self._known: list[tuple[Any, list[Any], Recording | None]] = []
 
     def __call__(
@@ -80,16 +88,52 @@ class Replay:
     def _record(
         self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], kinds: list[Any]
     ) -> Tensors:
-        before = self._saved()
+        before, memory = self._saved(), Memory(self._module)
         try:
             results, recording = record(function, stable, fresh)
+            if memory.has_changed():
+                raise NotRecorded("a module's attributes change")
         except Exception as error:
             self._restore(before)
+            memory.restore()
             if isinstance(error, NotRecorded):
                 self._known.append((batch, kinds, None))
             return tuple(function(stable, fresh))
         self._known.append((batch, kinds, recording))
         return results
+
+
+class Memory:
+    """What a module and its parts remember beside parameters and buffers: their attributes, as they are now."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parts = [(part, dict(vars(part))) for part in module.modules()]
+        self._inside = [(c, copy(c)) for _, own in self._parts for c in own.values() if isinstance(c, CONTAINERS)]
+
+    def has_changed(self) -> bool:
+        """Whether an attribute is another object now, or a container holds others."""
+        return any(
+            own.keys() != vars(part).keys() or not all(vars(part)[name] is value for name, value in own.items())
+            for part, own in self._parts
+        ) or any(not _same_objects(container, before) for container, before in self._inside)
+
+    def restore(self) -> None:
+        """Put them back."""
+        for part, own in self._parts:
+            vars(part).clear()
+            vars(part).update(own)
+        for container, before in self._inside:
+            if not _same_objects(container, before):
+                container.clear()
+                (container.extend if isinstance(container, list | deque) else container.update)(before)
+
+
+def _same_objects(one: Any, other: Any) -> bool:
+    if len(one) != len(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(one[key] is other[key] for key in one)
+    return one == other if isinstance(one, set) else all(a is b for a, b in zip(one, other, strict=True))
 
 
 def _agree(given: Sequence[Tensor], truth: Sequence[Tensor]) -> bool:

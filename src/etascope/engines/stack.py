@@ -72,7 +72,7 @@ class Stack:
         fp16 = prepared.task.precision == "fp16"
         self.scaler = LaneScaler(n_lanes, device) if fp16 else None
         self.before: list[Tensor] | None = None
-        self.replay = Replay(self._saved, self._restore) if replays else None
+        self.replay = Replay(self.objective, self._saved, self._restore) if replays else None
         self._check = False  # whether recordings are compared in this step
         self.batch: Any = None
         self._take_together()
@@ -300,7 +300,7 @@ class Stack:
             self.buffers[name] = self._of_lanes(self.init_buffers[name])
             self.moving.append(name)
         if self.replay is not None:
-            self.replay = Replay(self._saved, self._restore)
+            self.replay = Replay(self.objective, self._saved, self._restore)
 
     def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int, *, check: bool = False) -> Tensor:
         """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it.
