@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ..errors import OptionError
 from ..records import Engine as Ran
-from .base import Setting
+from .base import Setting, Tick
 from .lanes import Lanes
 from .loop import Loop
 from .memory import Need, need_of
 from .prepared import Prepared
 from .randomness import start_cuda
 from .refusals import refusal, refuse
-from .trials import STEPS, WIDTH, Trial, Tried, samples_of, try_out
+from .trials import STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_out
 from .workers import Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
@@ -27,7 +28,9 @@ CHUNK = 32  # lanes at once, at most
 CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
-WORTH_PROCESSES_S = 30  # of training to come; to start them takes some seconds
+FIRST_LOOK = 10  # times the steps of a trial of the loop that the allowance must be, to spend one on a first look
+WORTH_STARTING_S = 30  # of training to come by the loop: then processes are started, which takes them some seconds
+WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then several are tried
 GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their risk
 
 
@@ -92,77 +95,109 @@ def choose(
     need = None if asked == "loop" or reason else need_of(prepared, seeds)
     chunk = 1 if need is None else _chunk(prepared, need)
     samples = samples_of(prepared, settings, seed, chunk)
+    kinds = _kinds(asked, reason, chunk)
+    allowed = math.inf if time_it else 0.0
     if asked == "auto":
-        engines = ["loop", "lanes"] if reason is None else ["loop"]
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
-    else:
-        engines, allowed = [asked], math.inf if time_it else 0
-    tried = try_out(prepared, engines, samples, allowed, _typical_run(prepared, steps_to_come))
-    if asked == "lanes" and tried.failure is not None:
-        raise refuse(tried.failure)
+    run = _typical_run(prepared, steps_to_come)
+    pool, looked = _early_pool(prepared, samples, allowed, steps_to_come, settings) if asked == "auto" else ("", 0)
+    try:
+        tried = try_out(prepared, kinds, samples, allowed - looked, run, to_come=steps_to_come)
+        tried.spent += looked
+        if asked == "lanes" and tried.failure is not None:
+            raise refuse(tried.failure)
+        reason, best = reason or tried.failure, _fastest(tried.trials)
+        if asked != "auto":
+            why = "the loop was asked for" if asked == "loop" else "lanes were asked for"
+        elif reason is not None:
+            why = f"lanes cannot: {reason}"
+        else:
+            why = _measured(best, tried.trials) if best else ""
+        if best is None:
+            best, unmeasured = _guess(prepared, asked, reason, seed, chunk)
+            why = why or unmeasured
+        ran = Ran(best.engine, best.chunk, best.threads, str(prepared.device), why)
+        alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
+        if isinstance(pool, str):
+            return _said(alone, pool)
+        return _side_by_side(prepared, alone, pool, need, kinds, allowed, steps_to_come, settings)
+    except BaseException:
+        if isinstance(pool, Pool):
+            pool.close()
+        raise
 
-    reason, best = reason or tried.failure, _fastest(tried.trials)
+
+def _kinds(asked: str, reason: str | None, chunk: int) -> list[Kind]:
+    """What may train, in the order of preference: the loop before lanes one at a time, and these before a stack."""
+    lanes = [("lanes", size) for size in sorted({1, chunk})]
     if asked != "auto":
-        why = "the loop was asked for" if asked == "loop" else "lanes were asked for"
-    elif reason is not None:
-        why = f"lanes cannot: {reason}"
-    else:
-        why = _measured(best, tried.trials) if best else ""
-    if best is None:
-        best, unmeasured = _guess(prepared, asked, reason, seed)
-        why = why or unmeasured
-    ran = Ran(best.engine, chunk if best.engine == "lanes" else 1, best.threads, str(prepared.device), why)
-    alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
-    if asked != "auto" or prepared.device.type != "cpu" or best.lane_step_s * steps_to_come < WORTH_PROCESSES_S:
-        return alone
-    return _side_by_side(prepared, alone, need, engines, seed, steps_to_come, settings)
+        return [("loop", 1)] if asked == "loop" else lanes[-1:]
+    return [("loop", 1), *(lanes if reason is None else [])]
+
+
+def _early_pool(
+    prepared: Prepared, samples: Sequence[Sample], allowed: float, steps_to_come: float, settings: Sequence[Setting]
+) -> tuple[Pool | str, int]:
+    """Processes to train beside this one, that start while trials go on here; and the steps taken to decide it.
+
+    Or why there are none, which may go without saying. They are worth it where the loop has so much to train that even
+    lanes may have some seconds of it.
+    """
+    count = min(cores(), len(settings) or WIDTH)
+    if count == 1 or prepared.device.type != "cpu" or allowed < FIRST_LOOK * STEPS * len(samples):
+        return "", 0
+    look = try_out(prepared, [("loop", 1)], samples, STEPS * len(samples), 1, counts=(1,))
+    if look.trials[0].lane_step_s * steps_to_come < WORTH_STARTING_S:
+        return "", look.spent
+    payload = sendable(prepared, settings)
+    return payload if isinstance(payload, str) else Pool(payload, str(prepared.device), count - 1), look.spent
 
 
 def _side_by_side(
     prepared: Prepared,
     alone: Chosen,
+    pool: Pool,
     need: Need | None,
-    engines: Sequence[str],
-    seed: int,
+    kinds: Sequence[Kind],
+    allowed: float,
     steps_to_come: float,
     settings: Sequence[Setting],
 ) -> Chosen:
     """Several processes, where trials at the same time in each show that they are faster than `alone`."""
-    width = len(settings) or WIDTH
-    count = min(cores(), width)
-    payload = sendable(prepared, settings) if count > 1 else ""
-    if isinstance(payload, str):
-        return _said(alone, payload)
-    pool = Pool(payload, str(prepared.device), count)
-    try:
-        if (reason := pool.greet()) is not None:
-            pool.close()
-            return _said(alone, reason)
-        chunk = 1 if need is None else _chunk(prepared, need, count)
-        samples = samples_of(prepared, settings, seed, min(chunk, math.ceil(width / count)))
-        allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
-        job = "trial", (engines, samples, allowed, _typical_run(prepared, steps_to_come))
-        tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
-    except BaseException:
+    count, width = len(pool) + 1, len(settings) or WIDTH
+    if alone.step_s * steps_to_come < WORTH_PROCESSES_S:
         pool.close()
-        raise
+        return alone
+    if (reason := pool.greet()) is not None:
+        pool.close()
+        return _said(alone, reason)
+    chunk = 1 if need is None else min(_chunk(prepared, need, count), math.ceil(width / count))
+    fastest = {alone.engine.ran.engine, "loop"} if alone.engine.ran.chunk == 1 else {"lanes"}
+    shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if name in fastest))
+    samples = samples_of(prepared, settings, 0, chunk)
+    asked = shared, samples, max(allowed - alone.trial_steps, 0.0) / count, _typical_run(prepared, steps_to_come)
+
+    def here(job: tuple[str, Any], tick: Tick) -> Tried:
+        return try_out(prepared, *asked, counts=(1,))
+
+    tried: list[Tried] = [answer for _, answer in pool.ask([("trial", asked)] * count, lambda n: None, here)]
     spent = alone.trial_steps + sum(t.spent for t in tried)
     took = {
-        name: sum(t.lane_step_s for one in tried for t in one.trials if t.engine == name) / count**2
-        for name in engines
-        if all(name in {t.engine for t in one.trials} for one in tried)
+        kind: sum(t.lane_step_s for one in tried for t in one.trials if t.kind == kind) / count**2
+        for kind in shared
+        if all(kind in {t.kind for t in one.trials} for one in tried)
     }
-    best = min(took, key=lambda name: took[name], default=None)
+    best = min(took, key=lambda kind: took[kind], default=None)
     if best is None or took[best] * GAIN >= alone.step_s:
         pool.close()
         no_faster = Chosen(alone.engine, spent, alone.step_s)
         return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
     one, ratio = alone.engine.ran, f"{alone.step_s / took[best]:.1f}×"
-    if best == one.engine:
+    if best[0] == one.engine:
         why = f"{one.why}; {count} processes {ratio} one"
     else:
-        why = f"{count} processes of {best} {ratio} one of {one.engine}, measured"
-    ran = Ran(best, chunk if best == "lanes" else 1, 1, str(prepared.device), why, count)
+        why = f"{count} processes of {best[0]} {ratio} one of {one.engine}, measured"
+    ran = Ran(*best, 1, str(prepared.device), why, count)
     return Chosen(Workers(prepared, ran, pool), spent, took[best])
 
 
@@ -199,12 +234,13 @@ def _measured(best: Trial, trials: Sequence[Trial]) -> str:
     return f"{ratio:.1f}× {rival}, measured" if ratio > GAIN else f"as fast as {rival}, measured"
 
 
-def _guess(prepared: Prepared, asked: str, reason: str | None, seed: int) -> tuple[Trial, str]:
+def _guess(prepared: Prepared, asked: str, reason: str | None, seed: int, chunk: int) -> tuple[Trial, str]:
     """What to take where nothing could be measured, and why."""
     small = sum(q.numel() for q in prepared.model(seed).parameters()) < 2**16
     name = asked if asked != "auto" else "lanes" if reason is None and small else "loop"
     threads = 1 if small and asked == "auto" else torch.get_num_threads()
-    return Trial(name, threads, 0.0), f"too short to measure, and the model is {'small' if small else 'large'}"
+    at_once = chunk if name == "lanes" else 1
+    return Trial(name, at_once, threads, 0.0), f"too short to measure, and the model is {'small' if small else 'large'}"
 
 
 def _typical_run(prepared: Prepared, steps_to_come: float) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -21,21 +21,32 @@ from .randomness import seed_all
 from .refusals import first_sentence
 from .stack import Stack, quiet, stackable
 
-__all__ = ["STEPS", "WIDTH", "Sample", "Trial", "Tried", "samples_of", "try_out"]
+__all__ = ["STEPS", "WIDTH", "Kind", "Sample", "Trial", "Tried", "samples_of", "try_out"]
 
 WIDTH = 4  # nearly all of a race is trained by three to six settings at once
 ROUNDS = 4  # of trials, at most
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
+FEW = 3  # lanes that show whether a whole stack is worth a trial
+HOPELESS = 2.0  # times the best so far, that a lane of a few takes: more of them will not be faster than that
+LIMIT_S, LIMIT = 1.5, 0.01  # seconds after which no further trial begins, or this part of what is to come
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
+
+Kind: TypeAlias = tuple[str, int]  # an engine, and how many settings at once
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An engine with so many threads, and the seconds per step of one setting; 0 if not measured."""
+    """An engine with so many settings at once and so many threads, and the seconds per step of one; 0: not measured."""
 
     engine: str
+    chunk: int
     threads: int
     lane_step_s: float
+
+    @property
+    def kind(self) -> Kind:
+        """Engine and settings at once."""
+        return self.engine, self.chunk
 
 
 @dataclass
@@ -80,56 +91,121 @@ def _harmless(i: int) -> float:
 
 def try_out(
     prepared: Prepared,
-    engines: Sequence[str],
+    kinds: Sequence[Kind],
     samples: Sequence[Sample],
     allowed: float,
     run: int,
+    *,
+    to_come: float = 0.0,
     counts: Sequence[int] | None = None,
 ) -> Tried:
     """Time what the allowance pays for, each engine with one thread and with torch's own number of threads.
 
-    Lanes cost several steps at once, so they come last, with the threads first that were best for the loop. What is
-    left of the allowance pays for further rounds, since the least of several times is the surest.
+    Stacks cost several steps at once, so they come last, with the threads first that were best so far. What is left
+    of the allowance, and of the time, pays for further rounds, since the least of several times is the surest.
 
     Args:
         prepared: the checked task.
-        engines: what to try, in the order of preference.
-        samples: what to train, by `samples_of`; the loop trains one setting of each.
+        kinds: what to try, in the order of preference.
+        samples: what to train, by `samples_of`; the loop, and lanes one at a time, train one setting of each.
         allowed: training steps that they may take; `inf` for one round, whatever it costs.
         run: steps of a typical run, which the cost of evaluation is spread over.
+        to_come: training steps that this is about; no trial begins after 1% of their time, or 1.5 s.
         counts: threads to try.
     """
     tried, default = Tried([]), torch.get_num_threads()
     if allowed < STEPS * len(samples):
         return tried
-    data_s = _data_s(prepared, samples, run)
     if counts is None:
         counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
-    seconds: dict[tuple[str, int], float] = {}
-    for name in list(engines) * (ROUNDS if math.isfinite(allowed) else 1):
-        best = min(seconds, key=lambda key: seconds[key])[1] if seconds else 1
-        for threads in sorted(counts, key=lambda count: count != best):
-            torch.set_num_threads(threads)
-            lanes = sum(len(sample.unit) if name == "lanes" else 1 for sample in samples)
-            steps = STEPS if name == "loop" or tried.spent + lanes * STEPS <= allowed else 2
-            if tried.spent + lanes * steps > allowed or (name == "lanes" and tried.failure):
-                continue
-            tried.spent += lanes * steps
-            time_it = _time_lanes if name == "lanes" else _time_loop
-            try:
-                took = math.fsum(sample.share * time_it(prepared, sample.unit, steps, run) for sample in samples)
-            except Exception as error:
-                if name == "loop":
-                    raise
-                tried.failure = f"a trial of them failed: {first_sentence(error)}"
-                seconds = {key: value for key, value in seconds.items() if key[0] == "loop"}
-            else:
-                key = name, threads
-                seconds[key] = min(seconds.get(key, math.inf), took + data_s[name])
-    torch.set_num_threads(default)
-    by_preference = sorted(seconds, key=lambda key: (engines.index(key[0]), key[1]))
-    tried.trials = [Trial(*key, seconds[key]) for key in by_preference]
+    trials = _Trials(prepared, kinds, samples, allowed, run, to_come)
+    try:
+        for turn in range(ROUNDS if math.isfinite(allowed) else 1):
+            for kind in kinds:
+                for threads in sorted(counts, key=lambda count: count != trials.best_threads):
+                    torch.set_num_threads(threads)
+                    trials.take(kind, threads, is_first=turn == 0)
+    finally:
+        torch.set_num_threads(default)
+    by_preference = sorted(trials.seconds, key=lambda key: (kinds.index(key[0]), key[1]))
+    tried.trials = [Trial(*kind, threads, trials.seconds[kind, threads]) for kind, threads in by_preference]
+    tried.spent, tried.failure = trials.spent, trials.failure
     return tried
+
+
+class _Trials:
+    """The trials of one `try_out`, with what they have shown and taken so far."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        kinds: Sequence[Kind],
+        samples: Sequence[Sample],
+        allowed: float,
+        run: int,
+        to_come: float,
+    ) -> None:
+        self.prepared, self.samples, self.allowed, self.run, self.to_come = prepared, samples, allowed, run, to_come
+        self.seconds: dict[tuple[Kind, int], float] = {}
+        self.spent = 0
+        self.failure: str | None = None
+        self._hopeless: set[Kind] = set()
+        self._data_s = _data_s(prepared, samples, run)
+        stacks = any(chunk > 1 for _, chunk in kinds)
+        self._reserved = 2 * sum(len(s.unit) for s in samples) if stacks else 0
+        self._began = time.perf_counter()
+
+    @property
+    def best_threads(self) -> int:
+        """With how many threads the fastest so far was."""
+        return min(self.seconds, key=lambda key: self.seconds[key])[1] if self.seconds else 1
+
+    def take(self, kind: Kind, threads: int, *, is_first: bool) -> None:
+        """Time an engine, if that is still paid for and may tell something."""
+        name, chunk = kind
+        known = is_first and not any(of == kind for of, _ in self.seconds)
+        if kind in self._hopeless or (self._is_late and not known) or (name == "lanes" and self.failure):
+            return
+        units = [sample.unit[:chunk] for sample in self.samples]
+        lanes = sum(map(len, units))
+        left = self.allowed - self.spent
+        if kind == ("lanes", 1) and is_first:
+            left -= self._reserved  # lanes one at a time are no reason to leave a stack untried
+        steps = STEPS if chunk == 1 or lanes * STEPS <= left else 2
+        if lanes * steps > left:
+            return
+        try:
+            if known and chunk > 1 and self._is_hopeless(units[0]):
+                self._hopeless.add(kind)
+                return
+            self.spent += lanes * steps
+            time_it = _time_loop if name == "loop" else _time_lanes
+            took = math.fsum(
+                sample.share * time_it(self.prepared, unit, steps, self.run)
+                for sample, unit in zip(self.samples, units, strict=True)
+            )
+        except Exception as error:
+            if name == "loop":
+                raise
+            self.failure = f"a trial of them failed: {first_sentence(error)}"
+            self.seconds = {key: value for key, value in self.seconds.items() if key[0][0] == "loop"}
+        else:
+            took += self._data_s["loop" if chunk == 1 else "lanes"]
+            self.seconds[kind, threads] = min(self.seconds.get((kind, threads), math.inf), took)
+
+    def _is_hopeless(self, unit: Sequence[Setting]) -> bool:
+        """Whether a few lanes take so long that a whole stack, which may take many seconds, needs no trial."""
+        if len(unit) <= 2 * FEW or not self.seconds:
+            return False
+        self.spent += 2 * FEW
+        return _time_lanes(self.prepared, unit[:FEW], 2, self.run) > HOPELESS * min(self.seconds.values())
+
+    @property
+    def _is_late(self) -> bool:
+        if not math.isfinite(self.allowed) or not self.seconds:
+            return False
+        limit_s = max(LIMIT_S, LIMIT * self.to_come * min(self.seconds.values()))
+        return time.perf_counter() - self._began > limit_s
 
 
 def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:
@@ -146,7 +222,7 @@ def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int
 
 def _time_lanes(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:
     """Seconds per step of one of these lanes in a run of `run` steps, with evaluation, without reading data."""
-    stack, accumulate = Stack(prepared, unit), prepared.task.accumulate
+    stack, accumulate = Stack(prepared, unit, alone=len(unit) == 1), prepared.task.accumulate
     read = iter(list(islice(stack.batches(RUNG), steps * accumulate)))
     seed_all("trial", stack.seed)
     with quiet():

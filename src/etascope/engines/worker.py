@@ -51,8 +51,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         kind, asked = pickle.load(inbox)
         try:
             if kind == "trial":
-                engines, samples, allowed, run = asked
-                done: Any = try_out(prepared, engines, samples, allowed, run, counts=(1,))
+                done: Any = try_out(prepared, *asked, counts=(1,))
             else:
                 ran, unit, steps, rung = asked
                 if engine is None or engine.ran != ran:

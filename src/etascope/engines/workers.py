@@ -11,10 +11,10 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import EngineError
 from ..records import Engine as Ran
@@ -22,6 +22,8 @@ from .base import Facts, Setting, Tick, Trained, Unit
 from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
+
+Job: TypeAlias = tuple[str, Any]  # "trial" or "train", and what it is of
 
 __all__ = ["Pool", "Workers", "cores", "sendable"]
 
@@ -49,7 +51,7 @@ def sendable(prepared: Prepared, settings: Sequence[Setting] = ()) -> bytes | st
 
 
 class Pool:
-    """Worker processes, each with the task.
+    """Worker processes beside this one, each with the task.
 
     Args:
         payload: what `sendable` gave.
@@ -63,6 +65,9 @@ class Pool:
         self._closed = False
         self._changing = threading.Lock()
         weakref.finalize(self, _end, self._processes)
+        for process in self._processes:  # it reads this before it imports torch
+            with suppress(BrokenPipeError):
+                self._write(process, self._hello)
 
     def _started(self) -> subprocess.Popen[bytes]:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -74,10 +79,7 @@ class Pool:
         )
 
     def greet(self) -> str | None:
-        """Send the task to every process; why one cannot take it, or None."""
-        for process in self._processes:
-            with suppress(BrokenPipeError):
-                self._write(process, self._hello)
+        """Wait until every process has the task; why one cannot take it, or None."""
         for process in self._processes:
             kind, value = self._read(process)
             if kind != "ready":
@@ -87,10 +89,15 @@ class Pool:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def ask(self, jobs: Sequence[tuple[str, Any]], tick: Tick) -> Iterator[tuple[int, Any]]:
-        """Have each job done by whichever process is free; (index, answer) as they come.
+    def ask(self, jobs: Sequence[Job], tick: Tick, here: Callable[[Job, Tick], Any]) -> Iterator[tuple[int, Any]]:
+        """Have each job done by whichever process is free, this one among them; (index, answer) as they come.
 
         A process that dies is started again, and its job is done once more; if it dies of it again, that is an error.
+
+        Args:
+            jobs: what is to be done.
+            tick: progress.
+            here: does a job in this process. Answers of others that come meanwhile follow its own.
 
         Raises:
             EngineError: a job ended two processes.
@@ -100,6 +107,7 @@ class Pool:
 
         data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
         todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
+        answers = deque[tuple[int, Any]]()
 
         def feed(number: int) -> None:
             with suppress(IndexError):
@@ -107,26 +115,44 @@ class Pool:
                     i = todo.popleft()
                     self._do(number, i, data[i], said)
 
-        threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(jobs)))]
+        def listen(*, wait: bool) -> None:
+            with suppress(queue.Empty):
+                while True:
+                    kind, i, value = said.get(block=wait)
+                    if kind == "tick":
+                        tick(value)
+                    elif kind == "done":
+                        answers.append((i, value))
+                    else:
+                        todo.clear()
+                        raise value if kind == "raised" else _ended_twice(jobs[i], value)
+                    wait = False
+
+        def tell(steps: int) -> None:
+            tick(steps)
+            listen(wait=False)
+
+        first = todo.popleft()
+        threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(todo)))]
         for thread in threads:
             thread.start()
-        missing = len(jobs)
+        missing, mine = len(jobs), deque([first])
         while missing:
-            kind, i, value = said.get()
-            if kind == "tick":
-                tick(value)
-            elif kind == "raised":
+            try:
+                if mine:
+                    answers.appendleft((mine[0], here(jobs[mine[0]], tell)))
+                    mine.clear()
+                    with suppress(IndexError):
+                        mine.append(todo.popleft())
+                else:
+                    listen(wait=True)
+            except (Exception, KeyboardInterrupt):
                 todo.clear()
-                raise value
-            elif kind == "ended":
-                todo.clear()
-                raise EngineError(
-                    f"a worker process ended twice, with exit code {value}, at {_at(*jobs[i])}.",
-                    f"It may have run out of memory. {NEXT_MOVE}",
-                )
-            else:
+                yield from answers  # what is done is done
+                raise
+            while answers:
                 missing -= 1
-                yield i, value
+                yield answers.popleft()
 
     def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
         told = 0
@@ -169,13 +195,17 @@ class Pool:
             _end(self._processes)
 
 
-def _at(kind: str, asked: Any) -> str:
-    """What a job was, in words."""
-    if kind != "train":
-        return f"a {kind}"
-    _, unit, steps, _ = asked
-    lanes = ", ".join(f"{s}, seed {s.seed}" for s in unit[:3]) + (" …" if len(unit) > 3 else "")
-    return f"{lanes}, of {steps} steps"
+def _ended_twice(job: Job, code: int) -> EngineError:
+    kind, asked = job
+    at = f"a {kind}"
+    if kind == "train":
+        _, unit, steps, _ = asked
+        lanes = ", ".join(f"{s}, seed {s.seed}" for s in unit[:3]) + (" …" if len(unit) > 3 else "")
+        at = f"{lanes}, of {steps} steps"
+    return EngineError(
+        f"a worker process ended twice, with exit code {code}, at {at}.",
+        f"It may have run out of memory. {NEXT_MOVE}",
+    )
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -190,11 +220,11 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 class Workers:
-    """Trains units in several processes: in each the loop or lanes, as `ran.engine` says.
+    """Trains units in several processes, this one among them: in each the loop or lanes, as `ran.engine` says.
 
     Args:
         prepared: the checked task.
-        ran: what the record says; `ran.workers` processes.
+        ran: what the record says; `ran.workers` processes in all.
         pool: started ones; default: they are started when there is something to train. Where the task cannot be sent,
             all is trained in this process, to the same results.
     """
@@ -226,14 +256,18 @@ class Workers:
             yield from self._inner.train_each(units, steps, rung, tick)
             return
         inner = replace(self.ran, workers=1)
-        yield from pool.ask([("train", (inner, unit, steps, rung)) for unit in units], tick)
+
+        def here(job: Job, tick: Tick) -> Trained:
+            return self._inner.train(job[1][1], steps, rung, tick)
+
+        yield from pool.ask([("train", (inner, unit, steps, rung)) for unit in units], tick, here)
 
     def _started(self, units: Sequence[Unit] = ()) -> Pool | None:
         if self._pool is None:
             payload = sendable(self.prepared, [s for unit in units for s in unit])
             if isinstance(payload, str):
                 return None
-            self._pool = Pool(payload, str(self.prepared.device), self.ran.workers)
+            self._pool = Pool(payload, str(self.prepared.device), self.ran.workers - 1)
             if self._pool.greet() is not None:
                 self.close()
         return self._pool
