@@ -114,6 +114,7 @@ def test_a_schedule_that_cannot_be_sent_is_trained_here() -> None:
 @pytest.mark.parametrize(("gain", "words"), [(1e9, "; one process: 2 were no faster"), (1e-9, "2 processes")])
 def test_it_is_said_why_there_are_not_several(monkeypatch: pytest.MonkeyPatch, gain: float, words: str) -> None:
     monkeypatch.setattr(choose_module, "GAIN", gain)
+    monkeypatch.setattr(choose_module, "WORTH_STARTING_S", 0)
     monkeypatch.setattr(choose_module, "WORTH_PROCESSES_S", 0)
     monkeypatch.setattr(choose_module, "cores", lambda: 2)
     settings = [setting(lr, nesterov=True, momentum=m) for lr in (1e-3, 1e-2) for m in (0.5, 0.9)]
@@ -190,7 +191,7 @@ import torch, etascope as eta
 from etascope.engines import choose
 import sys
 module = sys.modules["etascope.engines.choose"]
-module.WORTH_PROCESSES_S = 0
+module.WORTH_STARTING_S = module.WORTH_PROCESSES_S = 0
 module.GAIN = 0.01
 module.ALLOWANCE = 1
 from torch import nn

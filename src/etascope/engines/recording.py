@@ -33,6 +33,7 @@ Tensors: TypeAlias = tuple[Tensor, ...]
 Function: TypeAlias = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
 NO_CHANGE = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.detach.default, aten.alias.default}
+TIMES = {aten.mul.Scalar, aten.mul.Tensor}
 # Pointwise operations of a tensor and, for some, others that broadcast to it; and what writes the result over it.
 IN_PLACE: dict[Any, Any] = {
     aten.add.Tensor: aten.add_.Tensor,
@@ -145,7 +146,7 @@ def _without_copies(tape: Tape, steps: Sequence[Step], results: Sequence[int]) -
         args, kwargs = _renamed(step.args, same), _renamed(step.kwargs, same)
         source, out = args[0] if args else None, step.out
         if isinstance(source, Slot) and isinstance(out, Slot) and out.number not in results:
-            is_copy = step.call is aten.clone.default or (step.call is aten.mul.Scalar and args[1] == 1)
+            is_copy = step.call is aten.clone.default or (step.call in TIMES and args[1] == 1)
             untouched = written.isdisjoint((tape.memory(source.number), tape.memory(out.number)))
             alike = tape.likeness(source.number) == tape.likeness(out.number)
             if alike and (step.call in NO_CHANGE or (is_copy and untouched)):

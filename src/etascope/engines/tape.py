@@ -106,7 +106,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _new(self, tensor: Tensor, within: int | None = None) -> int:
         number = len(self._likeness)
-        if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        if not _is_plain(tensor):
             self._refuse(f"it has a {type(tensor).__name__} of layout {tensor.layout}")
             self._likeness.append(())
         else:
@@ -157,8 +157,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(out, Tensor):
             if (number := self._numbers.get(out)) is not None:
                 return Slot(number), False  # it worked in place
-            address = out.untyped_storage().data_ptr()
-            source = next((t for t in given if address and t.untyped_storage().data_ptr() == address), None)
+            source = next((t for t in given if _share_memory(t, out)), None)
             within = None if source is None else self.slot(source).number
             return Slot(self._new(out, within)), within is not None
         if out is None:
@@ -170,6 +169,17 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def slots(value: Any) -> frozenset[int]:
     """The numbers of all slots in nested lists."""
     return frozenset(v.number for v in _leaves(value) if isinstance(v, Slot))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    if not (_is_plain(one) and _is_plain(other)):
+        return False
+    address = other.untyped_storage().data_ptr()
+    return address != 0 and one.untyped_storage().data_ptr() == address
 
 
 def _is_tensors(out: Any) -> bool:
