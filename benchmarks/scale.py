@@ -78,7 +78,7 @@ def main():
     grown = {key: whole[key] / half[key] for key in ("sweep_s", "record_mib")}
     opened = whole["load_s"] + whole["report_s"]
     print(f"twice the lanes: {grown['sweep_s']:.2f} times the seconds, {grown['record_mib']:.2f} times the record, "
-          f"{whole['peak_mib'] - half['peak_mib']:.0f} MiB more; the record is read and drawn in {opened:.2f} s")  # fmt: skip
+          f"{whole['peak_mib'] - half['peak_mib']:.0f} MiB more; read and drawn in {opened:.2f} s")  # fmt: skip
     result = {"date": str(date.today()), "cores": 2, "versions": versions(), "steps": STEPS, "rows": rows}
     Path(__file__).parent.joinpath("results/scale.json").write_text(json.dumps(result, indent=1) + "\n")
 
