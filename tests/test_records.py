@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ class TestRoundTrip:
 
     losses = st.floats(allow_nan=False, allow_infinity=False)
     points = st.lists(st.tuples(st.integers(0, 10**6), losses), max_size=4).map(tuple)
+    sizes = st.lists(st.tuples(st.integers(1, 10**6), losses, losses, losses), min_size=1, max_size=2).map(tuple)
 
     @given(
         st.builds(
@@ -164,6 +166,7 @@ class TestRoundTrip:
             trained=st.integers(0, 100),
             train=points,
             val=points,
+            effective_lr=st.dictionaries(st.text(max_size=3), sizes, max_size=2),
         )
     )
     def test_any_curve_to_the_bit(self, one: Curve) -> None:
@@ -178,6 +181,13 @@ class TestRoundTrip:
             back = Finding.from_json(replace(record, mine=record.judge(lr)).to_json())
             assert back.mine is not None
             assert known(back.mine.regret)
+
+    def test_step_sizes_are_left_out_where_there_are_none(self) -> None:
+        plain = curve(0.1, 1.0)
+        assert "effective_lr" not in plain.to_json()  # as in older records, which `load` reads too
+        noted = replace(plain, effective_lr={"0": ((1, 0.1, 0.2, 0.3), (100, 0.01, 0.02, 0.03))})
+        assert noted.to_json()["effective_lr"] == {"0": [[1, 0.1, 0.2, 0.3], [100, 0.01, 0.02, 0.03]]}
+        assert Curve.from_json(plain.to_json()) == plain and Curve.from_json(noted.to_json()) == noted
 
     def test_fields_of_a_newer_minor_version_are_passed_over(self) -> None:
         assert Finding.from_json(finding().to_json() | {"new": [1, 2]}) == finding()
@@ -248,6 +258,21 @@ class TestLoadErrors:
         (tmp_path / "finding.json").write_text(json.dumps(data))
         with pytest.raises(RecordError, match=r"rungs\[0\]\.curves\[1\]\.lr is 'x', not a number"):
             load(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("sizes", "where"),
+        [
+            ([], " is [], not an object"),
+            ({"head": [[1, 0.1, 0.2]]}, ".head[0] is [1, 0.1, 0.2], not a list of 4"),
+            ({"head": [[1, 0.1, 0.2, None]]}, ".head[0][3] is None, not a number"),
+            ({"head": [[0.5, 0.1, 0.2, 0.3]]}, ".head[0][0] is 0.5, not a whole number"),
+        ],
+    )
+    def test_step_sizes_are_read_strictly(self, sizes: Any, where: str) -> None:
+        data = finding().to_json()
+        data["rungs"][0]["curves"][1]["effective_lr"] = sizes
+        with pytest.raises(RecordError, match=r"rungs\[0\]\.curves\[1\]\.effective_lr" + re.escape(where)):
+            Finding.from_json(data)
 
     @pytest.mark.parametrize("key", ["rungs", "engine", "predicted", "zone", "horizon"])
     def test_a_missing_key(self, key: str, tmp_path: Path) -> None:

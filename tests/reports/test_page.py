@@ -1,5 +1,6 @@
 """The report: whole, well-formed, small, needing nothing from outside."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -85,6 +86,14 @@ def test_a_page_stays_small(make):
     assert len(reports.html(make.finding(rungs)).encode()) <= 1_000_000
     crowd = make.race(((2000, 1000, 1e-5, 10.0),), points=200)
     assert len(reports.html(make.finding(crowd)).encode()) <= 1_000_000
+
+
+def test_a_thousand_lanes_are_shown_over_their_whole_range(make):
+    page = reports.html(make.sweep(lrs=1024, seeds=(0,), lo=1e-4, hi=1.0))
+    shown = [float(lr) for lr in re.findall(r'viewBox="0 0 150 90"[^>]*aria-label="lr ([^:]+):', page)]
+    assert len(shown) == 400 and "624 further lrs are in the table below only" in page
+    steps = [b / a for a, b in itertools.pairwise(shown)]
+    assert shown[0] < 1.02e-4 and shown[-1] > 0.95 and max(steps) < 1.05  # 1e4 ** (3 / 1023) and rounding
 
 
 def test_names_are_escaped(make):

@@ -19,6 +19,7 @@ from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
 from .base import Facts, OneByOne, Setting, Tick, Trained
+from .effective import EffectiveLr
 from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
@@ -99,6 +100,7 @@ class Lanes(OneByOne):
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
         stack = Stack(p, unit, replays=self._replays, alone=self.ran.chunk == 1)
         multipliers = _multipliers(p, unit, steps)
+        effective = EffectiveLr(stack.rule, stack.names, stack.shapes, steps, p.device)
         evaluate_at = {} if judging is None else judging.batches_at
         batches = stack.batches(rung)
         seed_all("noise", *dict.fromkeys(s.seed for s in unit), rung)
@@ -118,6 +120,8 @@ class Lanes(OneByOne):
                 stack.bury_raising(step_batches, t)
                 losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
             losses_TL.append(losses_L)
+            if t + 1 in effective.after:
+                effective.note(stack.state, multipliers[t] * stack.lr_L1, t)
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
                 val.append((t + 1, stack.evaluate(which)))
@@ -132,13 +136,15 @@ class Lanes(OneByOne):
         stack.bury(losses_TL, 0)
 
         table = torch.stack(losses_TL).tolist()
+        ends = [at if at >= 0 else None for at in stack.dead_at_L.tolist()]
+        sizes = effective.of_lanes(ends)
         curves = []
         for k, setting in enumerate(unit):
             at = int(stack.dead_at_L[k])
             taken = [row[k] for row in table[: at + 1 if at >= 0 else steps]]
             points = [(s, float(v[k])) for s, v in val if at < 0 or s <= at]
             points = [] if judging is None else [(0, inits[k]), *points]
-            curves.append(finished(setting, steps, taken, points, at if at >= 0 else None, inits[k], p))
+            curves.append(finished(setting, steps, taken, points, ends[k], inits[k], p, sizes[k]))
         tick(sum(c.trained for c in curves) - told)
         return Trained(tuple(curves), eval_s)
 

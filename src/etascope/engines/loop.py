@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
 
 from ..errors import TaskError
-from ..records import Curve
+from ..records import Curve, StepSizes
 from ..records import Engine as Ran
+from ..rules import adaptive, held
 from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import user_code
+from .effective import EffectiveLr
 from .judging import final_loss, thin
 from .prepared import Built, Prepared
 from .randomness import seed_all
@@ -52,6 +54,7 @@ class Loop(OneByOne):
         built = p.build(setting.seed, setting.lr, setting.options)
         lrs = [setting.lr * multiplier for multiplier in p.multipliers(setting.options, steps)]
         evaluate_at = {} if judging is None else judging.batches_at
+        effective = _effective(built, steps, p.device)
         batches = p.batches(setting.seed, rung, setting.options)
         seed_all("noise", setting.seed, rung)
 
@@ -63,6 +66,8 @@ class Loop(OneByOne):
             if not math.isfinite(losses[t]):
                 diverged_at = t
                 break
+            if t + 1 in effective.after:
+                effective.note(held(built.optimizer), _as_lane(lrs[t], p.device), t)
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
                 val.append((t + 1, p.evaluate(built.objective, which, setting.seed)))
@@ -71,7 +76,8 @@ class Loop(OneByOne):
                 tick(TICK)
                 told += TICK
         tick(len(losses) - told)
-        return finished(setting, steps, losses, val, diverged_at, init, p), eval_s
+        (sizes,) = effective.of_lanes([diverged_at])
+        return finished(setting, steps, losses, val, diverged_at, init, p, sizes), eval_s
 
     def step(self, built: Built, batches: Iterator[Any], lr: float) -> float:
         """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update.
@@ -120,6 +126,20 @@ class Loop(OneByOne):
         return built.scaler.get_scale() >= scale
 
 
+def _effective(built: Built, steps: int, device: torch.device) -> EffectiveLr:
+    """What is noted of the optimizer's step sizes."""
+    update = adaptive(built.optimizer, built.setting.lr)
+    tensors = built.optimized if update is not None else []
+    names = {id(q): name for name, q in built.objective.named_parameters()}
+    said = [names.get(id(q), "outside the model") for q in tensors]
+    return EffectiveLr(update, said, [q.shape for q in tensors], steps, device)
+
+
+def _as_lane(lr: float, device: torch.device) -> torch.Tensor:
+    """The lr as that of one lane, 11."""
+    return torch.full((1, 1), lr, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+
 def finished(
     setting: Setting,
     steps: int,
@@ -128,6 +148,7 @@ def finished(
     diverged_at: int | None,
     init: float,
     prepared: Prepared,
+    effective_lr: Mapping[str, tuple[StepSizes, ...]],
 ) -> Curve:
     """The curve of one training, with its final loss by the task's rule.
 
@@ -139,6 +160,7 @@ def finished(
         diverged_at: the step whose training loss was not finite.
         init: the judged loss before the first step.
         prepared: the task.
+        effective_lr: step sizes under an adaptive rule.
     """
     loss, ended = math.inf, None
     if diverged_at is None:
@@ -160,4 +182,5 @@ def finished(
         train=thin(whole) if whole else (),
         val=tuple((s, v) for s, v in val if math.isfinite(v)),
         ended=ended,
+        effective_lr=dict(effective_lr),
     )

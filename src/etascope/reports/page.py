@@ -144,14 +144,15 @@ def _key(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _rungs(facts: Facts) -> tuple[list[dict[str, Any]], int]:
-    """Every rung with its small panels, longest first, until there are more panels than a page can hold."""
+    """Every rung with its small panels, longest first; evenly spaced ones where a page cannot hold them all."""
     out: list[dict[str, Any]] = []
     room, left_out = _PANELS, 0
     for i in sorted(range(len(facts.rungs)), key=lambda i: -facts.rungs[i].steps):
         rung = facts.rungs[i]
         panels = rung_panels(facts, i)
-        left_out += max(0, len(panels) - room)
-        panels = panels[:room]
+        if len(panels) > room:
+            left_out += len(panels) - room
+            panels = [panels[i * len(panels) // room] for i in range(room)]  # over the whole range of lrs
         room -= len(panels)
         said = f"{n.plural(rung.settings, 'setting')}, {rung.cost:.2f} complete runs"
         if rung.lowest is not None:

@@ -16,6 +16,7 @@ from .adamax import Adamax
 from .adamw import AdamW
 from .asgd import ASGD
 from .base import Number, Rule, State
+from .held import adaptive, held
 from .lion import Lion
 from .nadam import NAdam
 from .radam import RAdam
@@ -40,5 +41,7 @@ __all__ = [
     "State",
     "UnknownRule",
     "Update",
+    "adaptive",
+    "held",
     "read",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Adadelta(Rule):
     eps: Number = 1e-6
     weight_decay: Number = 0.0
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"square": "square_avg", "square_step": "acc_delta"})
 
     def init(self, params_LP: Tensor) -> State:
         return {name: torch.zeros_like(params_LP) for name in ("square", "square_step")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Adagrad(Rule):
     initial_accumulator_value: Number = 0.0
     eps: Number = 1e-10
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"sum": "sum"})
 
     def init(self, params_LP: Tensor) -> State:
         return {"sum": torch.zeros_like(params_LP).add_(cast(self.initial_accumulator_value, params_LP))}

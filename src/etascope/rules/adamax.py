@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Adamax(Rule):
     eps: Number = 1e-8
     weight_decay: Number = 0.0
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"largest": "exp_inf"})
 
     def init(self, params_LP: Tensor) -> State:
         return {name: torch.zeros_like(params_LP) for name in ("mean", "largest")}

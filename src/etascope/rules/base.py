@@ -9,7 +9,9 @@ taken before the cast, which in float32 would lose four digits of 1 − 0.999.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +26,13 @@ class Rule(ABC):
     """How one step changes parameters: a frozen dataclass of hyperparameters, named as in torch.optim.
 
     Every operation is elementwise over LP, so that no lane can reach another one.
+
+    Attributes:
+        of_step_size: what of the state the step size of a parameter depends on, each with its name in the state of
+            the torch optimizer; empty where all parameters have the same, up to their group's lr.
     """
+
+    of_step_size: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @abstractmethod
     def init(self, params_LP: Tensor) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class NAdam(Rule):
     momentum_decay: Number = 4e-3
     decoupled_weight_decay: bool = False
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"square": "exp_avg_sq"})
 
     def init(self, params_LP: Tensor) -> State:
         # torch keeps this product in the default dtype, whatever the parameters': so do rules, to take the same steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class RAdam(Rule):
     weight_decay: Number = 0.0
     decoupled_weight_decay: bool = False
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"square": "exp_avg_sq"})
 
     def init(self, params_LP: Tensor) -> State:
         return {name: torch.zeros_like(params_LP) for name in ("mean", "square")}

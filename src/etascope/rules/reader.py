@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -80,6 +80,11 @@ class Update:
     def effective_lr(self, state: State, lr_L1: Tensor, t: int) -> Tensor:
         """Each parameter's step size in the update that returned `state`, as in `Rule.effective_lr`."""
         return self.rule.effective_lr(state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+
+    def of(self, columns: Tensor) -> Update:
+        """The same update of these of the P parameters alone."""
+        options = {f.name: _of(getattr(self.rule, f.name), columns) for f in fields(self.rule)}  # type: ignore[arg-type]
+        return Update(replace(self.rule, **options), _of(self.lr_scale, columns))  # type: ignore[type-var]
 
 
 def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> Update:
@@ -207,6 +212,13 @@ def _spread(rows: list[list[float]], sizes_G: list[int], device: torch.device) -
     if len(rows[0]) == 1:
         return values
     return values.repeat_interleave(torch.tensor(sizes_G, device=device), dim=1)
+
+
+def _of(value: Any, columns: Tensor) -> Any:
+    """An option's value for some parameters alone."""
+    if isinstance(value, tuple):
+        return tuple(_of(v, columns) for v in value)
+    return value[:, columns] if isinstance(value, Tensor) and value.shape[1] > 1 else value
 
 
 def _close(a: float, b: float) -> bool:

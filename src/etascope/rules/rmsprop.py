@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class RMSprop(Rule):
     momentum: Number = 0.0
     centered: bool = False
     maximize: bool = False
+
+    of_step_size = MappingProxyType({"square": "square_avg", "mean": "grad_avg"})
 
     def init(self, params_LP: Tensor) -> State:
         kept = {"square": True, "mean": self.centered, "momentum": not is_zero(self.momentum)}
