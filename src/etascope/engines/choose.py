@@ -172,8 +172,8 @@ def _side_by_side(
         pool.close()
         return _said(alone, reason)
     chunk = 1 if need is None else min(_chunk(prepared, need, count), math.ceil(width / count))
-    fastest = {alone.engine.ran.engine, "loop"} if alone.engine.ran.chunk == 1 else {"lanes"}
-    shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if name in fastest))
+    is_stack = alone.engine.ran.chunk > 1
+    shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if (size > 1) == is_stack))
     samples = samples_of(prepared, settings, 0, chunk)
     asked = shared, samples, max(allowed - alone.trial_steps, 0.0) / count, _typical_run(prepared, steps_to_come)
 

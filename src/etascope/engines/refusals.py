@@ -78,7 +78,7 @@ def _not_for_vmap(prepared: Prepared, unit: Sequence[Setting]) -> str | None:
     """Why a stack of these cannot be made, or cannot take a gradient and an evaluation."""
     model = prepared.model(unit[0].seed)
     try:
-        stack = Stack(prepared, unit)
+        stack = Stack(prepared, unit, replays=False)
         model = stack.objective.model
         batch = next(stack.batches(-1))
         seed_all("check", unit[0].seed)

@@ -104,7 +104,7 @@ class Stack:
         """Gradient and loss of the only lane, as an ordinary training loop has them."""
 
         def gradient(params: dict[str, Tensor], own: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-            lane, own = {name: q.detach().requires_grad_() for name, q in _first(params).items()}, _first(own)
+            lane, own = {name: q.detach().requires_grad_() for name, q in _lane(params, 0).items()}, _lane(own, 0)
             with torch.enable_grad():
                 loss = self._lane_loss(lane, own)
                 scaled = loss if self.scaler is None else loss * own["scale"]
@@ -112,7 +112,7 @@ class Stack:
             return {name: g[None] for name, g in zip(lane, grads, strict=True)}, loss[None]
 
         self._gradient = gradient
-        self._loss = lambda params, own: self._lane_loss(_first(params), _first(own))[None]
+        self._loss = lambda params, own: self._lane_loss(_lane(params, 0), _lane(own, 0))[None]
 
     def _place(self) -> None:
         """Parameters LP and own buffers at init, which is one for each seed; what is the same for all, once."""
@@ -394,10 +394,11 @@ class Stack:
         except RuntimeError as error:
             if "atching rule not implemented" not in str(error):
                 raise
-            # torch's fused LSTM has no batching rule of its own; under a gradient it is taken apart into ones that do
-            self._loss = lambda params, own: self._gradient(params, own)[1]
-            with torch.enable_grad():
-                losses_L = self._loss(self.views, own)
+            # torch's fused recurrent layers have none: each lane then takes them as they are
+            self._loss = lambda params, own: torch.stack(
+                [self._lane_loss(_lane(params, k), _lane(own, k)) for k in range(len(self.unit))]
+            )
+            losses_L = self._loss(self.views, own)
         return losses_L.double().cpu()
 
     def lane(self, k: int) -> Objective:
@@ -453,13 +454,13 @@ class Stack:
             self.buffers[name][lanes_L] = at_init[inits]
 
 
-def _first(own: Any) -> Any:
-    """The only lane's part of what lanes have along their axis."""
+def _lane(own: Any, k: int) -> Any:
+    """Lane k's part of what lanes have along their axis."""
     if isinstance(own, Tensor):
-        return own[0]
+        return own[k]
     if isinstance(own, dict):
-        return {name: _first(value) for name, value in own.items()}
-    return [_first(value) for value in own]
+        return {name: _lane(value, k) for name, value in own.items()}
+    return [_lane(value, k) for value in own]
 
 
 @contextmanager

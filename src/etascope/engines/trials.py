@@ -28,7 +28,7 @@ ROUNDS = 4  # of trials, at most
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 FEW = 3  # lanes that show whether a whole stack is worth a trial
 HOPELESS = 2.0  # times the best so far, that a lane of a few takes: more of them will not be faster than that
-LIMIT_S, LIMIT = 1.5, 0.01  # seconds after which no further trial begins, or this part of what is to come
+LIMIT_S, LIMIT = 1.0, 0.01  # seconds after which no further trial begins, or this part of what is to come
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
 
 Kind: TypeAlias = tuple[str, int]  # an engine, and how many settings at once
@@ -110,7 +110,7 @@ def try_out(
         samples: what to train, by `samples_of`; the loop, and lanes one at a time, train one setting of each.
         allowed: training steps that they may take; `inf` for one round, whatever it costs.
         run: steps of a typical run, which the cost of evaluation is spread over.
-        to_come: training steps that this is about; no trial begins after 1% of their time, or 1.5 s.
+        to_come: training steps that this is about; no trial begins after 1% of their time, or 1 s.
         counts: threads to try.
     """
     tried, default = Tried([]), torch.get_num_threads()

@@ -65,9 +65,9 @@ class Pool:
         self._closed = False
         self._changing = threading.Lock()
         weakref.finalize(self, _end, self._processes)
-        for process in self._processes:  # it reads this before it imports torch
-            with suppress(BrokenPipeError):
-                self._write(process, self._hello)
+        # Not here, since it would wait: a process reads what does not fit into a pipe when it has imported torch.
+        self._greeting = threading.Thread(target=self._send_hello, daemon=True)
+        self._greeting.start()
 
     def _started(self) -> subprocess.Popen[bytes]:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -78,8 +78,14 @@ class Pool:
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
 
+    def _send_hello(self) -> None:
+        for process in self._processes:
+            with suppress(BrokenPipeError, ValueError):  # it has died, or was closed meanwhile
+                self._write(process, self._hello)
+
     def greet(self) -> str | None:
         """Wait until every process has the task; why one cannot take it, or None."""
+        self._greeting.join()
         for process in self._processes:
             kind, value = self._read(process)
             if kind != "ready":
