@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..errors import OptionError
+from ..errors import EtascopeError, OptionError
 from ..records import Engine as Ran
 from .base import Setting
 from .lanes import Lanes
@@ -143,6 +143,9 @@ def _side_by_side(
         allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
         job = "trial", (engines, samples, allowed, _typical_run(prepared, steps_to_come))
         tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
+    except EtascopeError as error:  # one process has shown that it can
+        pool.close()
+        return _said(alone, error.cause.splitlines()[0].rstrip("."))
     except BaseException:
         pool.close()
         raise

@@ -19,10 +19,10 @@ from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
 from .base import Facts, OneByOne, Setting, Tick, Trained
+from .blame import out_of_memory
 from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
-from .refusals import out_of_memory
 from .stack import Stack, quiet, stackable
 
 __all__ = ["Lanes"]
@@ -107,11 +107,11 @@ class Lanes(OneByOne):
             try:
                 losses_L = stack.step(step_batches, multipliers[t], t)
             except TaskError as error:
-                if t == 0 or out_of_memory(error):
+                if out_of_memory(error):
                     raise
                 stack.undo()
                 stack.bury(losses_TL, 0)
-                stack.bury_raising(step_batches, t)
+                step_batches = stack.bury_raising(step_batches, t)
                 losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
             losses_TL.append(losses_L)
             if (which := evaluate_at.get(t + 1)) is not None:

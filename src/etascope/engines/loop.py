@@ -14,7 +14,7 @@ from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
 from .base import Facts, OneByOne, Setting, Tick, Trained
-from .blame import user_code
+from .blame import out_of_memory, user_code
 from .judging import final_loss, thin
 from .prepared import Built, Prepared
 from .randomness import seed_all
@@ -97,10 +97,10 @@ class Loop(OneByOne):
                     with p.autocast():
                         loss = built.objective(batch) / p.task.accumulate
                     built.scaler.scale(loss).backward()
-            except TaskError:
-                if not p.accepts(built.setting, batch):
+            except TaskError as error:
+                if out_of_memory(error) or not p.accepts(built.setting, batch):
                     raise
-                return math.nan  # the batch is good at init: it is the parameters that diverged
+                return math.nan  # the batch is good at init: it is the parameters, or NaN in it
             step_loss += loss.item()
         return step_loss
 

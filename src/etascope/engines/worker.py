@@ -30,17 +30,19 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         outbox.write(pickle.dumps((kind, value)))
         outbox.flush()
 
-    path, payload, device, ran = pickle.load(inbox)
+    path, payload, device, modes = pickle.load(inbox)
     sys.path[:] = path
     try:
         import torch
 
         from .choose import rebuild_engine
         from .prepared import Prepared
+        from .randomness import set_modes
         from .stack import quiet
         from .trials import try_out
 
         torch.set_num_threads(1)
+        set_modes(*modes)
         prepared = Prepared(pickle.loads(payload), torch.device(device))
     except Exception as error:
         send("failed", f"{type(error).__name__}: {error}")

@@ -22,10 +22,13 @@ from .base import Facts, Setting, Tick, Trained, Unit
 from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
+from .randomness import modes
 
 __all__ = ["Pool", "Workers", "cores", "sendable"]
 
 PAYLOAD_BYTES = 2**30  # a task larger than this is not copied into every process
+GONE = (EOFError, OSError, pickle.UnpicklingError)  # how it shows that a process died, the last in mid-answer
+DYING_S = 5  # seconds that a process has to end once its answers have
 NEXT_MOVE = "Use engine='loop' or engine='lanes', which train in this process."
 
 
@@ -58,7 +61,7 @@ class Pool:
     """
 
     def __init__(self, payload: bytes, device: str, count: int) -> None:
-        self._hello = pickle.dumps((list(sys.path), payload, device, None))
+        self._hello = pickle.dumps((list(sys.path), payload, device, modes()))
         self._processes: list[subprocess.Popen[bytes]] = [self._started() for _ in range(count)]
         self._closed = False
         self._changing = threading.Lock()
@@ -79,7 +82,10 @@ class Pool:
             with suppress(BrokenPipeError):
                 self._write(process, self._hello)
         for process in self._processes:
-            kind, value = self._read(process)
+            try:
+                kind, value = self._read(process)
+            except GONE:
+                return f"a worker process ended at once, with exit code {_exit_code(process)}"
             if kind != "ready":
                 return f"a worker process cannot take the task ({value})"
         return None
@@ -91,6 +97,7 @@ class Pool:
         """Have each job done by whichever process is free; (index, answer) as they come.
 
         A process that dies is started again, and its job is done once more; if it dies of it again, that is an error.
+        Errors are raised once the jobs under way are finished, so that these are not lost.
 
         Raises:
             EngineError: a job ended two processes.
@@ -102,31 +109,41 @@ class Pool:
         todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
 
         def feed(number: int) -> None:
-            with suppress(IndexError):
-                while not self._closed:
+            while not self._closed:
+                try:
                     i = todo.popleft()
+                except IndexError:
+                    return
+                try:
                     self._do(number, i, data[i], said)
+                except BaseException as error:  # or it would be waited for forever
+                    said.put(("raised", i, error))
 
         threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(jobs)))]
         for thread in threads:
             thread.start()
-        missing = len(jobs)
+        missing, failure = len(jobs), None
         while missing:
             kind, i, value = said.get()
             if kind == "tick":
                 tick(value)
-            elif kind == "raised":
-                todo.clear()
-                raise value
-            elif kind == "ended":
-                todo.clear()
-                raise EngineError(
+                continue
+            missing -= 1
+            if kind == "done":
+                yield i, value
+                continue
+            if kind == "ended":
+                value = EngineError(
                     f"a worker process ended twice, with exit code {value}, at {_at(*jobs[i])}.",
                     f"It may have run out of memory. {NEXT_MOVE}",
                 )
-            else:
-                missing -= 1
-                yield i, value
+            failure = value if failure is None else failure
+            with suppress(IndexError):
+                while True:
+                    todo.pop()
+                    missing -= 1
+        if failure is not None:
+            raise failure
 
     def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
         told = 0
@@ -139,15 +156,16 @@ class Pool:
                     said.put(("tick", i, answer[1]))
                 said.put((answer[0], i, answer[1]))
                 return
-            except (EOFError, OSError):
-                with self._changing:
-                    if self._closed:
-                        return
-                    code = process.wait()
-                    self._processes[number] = again = self._started()
+            except GONE:
+                code = _exit_code(process)
                 said.put(("tick", i, -told))
                 told = 0
-                with suppress(EOFError, OSError):  # if it cannot even start, the job finds out
+                with suppress(*GONE):  # if it cannot even start, the job finds out
+                    with self._changing:
+                        if self._closed:
+                            return
+                        _end([process])
+                        self._processes[number] = again = self._started()
                     self._write(again, self._hello)
                     self._read(again)
         said.put(("ended", i, code))
@@ -176,6 +194,15 @@ def _at(kind: str, asked: Any) -> str:
     _, unit, steps, _ = asked
     lanes = ", ".join(f"{s}, seed {s.seed}" for s in unit[:3]) + (" …" if len(unit) > 3 else "")
     return f"{lanes}, of {steps} steps"
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process whose answers have ended; it is killed if it goes on without them."""
+    try:
+        return process.wait(DYING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

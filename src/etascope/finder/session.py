@@ -57,6 +57,7 @@ class Session:
         self.rungs: list[Rung] = []
         self._trained: list[list[Curve]] = []  # of each rung, as the engine gave it
         self._failures: list[tuple[int, BaseException]] = []  # (rung, what a training function raised)
+        self._spoilt: list[str] = []  # where data that only some settings saw holds NaN
         self.spent = spent
         self.step_s, self.deadline = step_s, deadline
         self._pace = (0.0, 0)  # seconds and training steps of the latest rung
@@ -133,10 +134,14 @@ class Session:
         ) from first
 
     def must_have_clean_data(self) -> None:
-        """Raise where no setting of the latest rung stayed finite, and NaN in the data that they all saw is why."""
+        """Raise where nothing in the latest rung stayed finite, and NaN in the data that they all saw is why.
+
+        Where it is the data of some alone (a fold, a seed), and others answer, the record says so.
+        """
         rung, prepared = self.rungs[-1], getattr(self.engine, "prepared", None)
         if prepared is None:
             return
+        answered = any(math.isfinite(lane.mean) for lane in rung.lanes)
         seen: dict[tuple[int, Options], list[int | None]] = {}
         for c in rung.curves:
             seen.setdefault((c.seed, prepared.data_options(c.options)), []).append(c.diverged_at)
@@ -144,8 +149,12 @@ class Session:
             steps = [step + 1 for step in ends if step is not None]
             if len(steps) < len(ends):
                 continue
-            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)) is not None:
+            fault = prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)
+            if fault is None:
+                continue
+            if not answered:
                 raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
+            self._spoilt.append(f"no setting that saw it stayed finite: {fault}")
 
     def init(self, curve: Curve) -> float:
         """The loss at init that a curve starts from; where it is unknown, what the least lr of all ended with.
@@ -177,7 +186,7 @@ class Session:
             "wall_s": time.perf_counter() - self._began + self._replayed_s,
             "rungs": tuple(self.rungs),
             "versions": versions(),
-            "notes": (*f.notes, *self._failed()),
+            "notes": (*f.notes, *self._failed(), *self._spoilt),
             "paste": f.paste,
         }
 
