@@ -165,6 +165,22 @@ def test_nan_in_one_fold_is_found_there() -> None:
     assert ok.best_lane.curves[0].diverged_at is None
 
 
+@pytest.mark.parametrize("engine", ["lanes", "loop"])
+def test_nan_in_one_fold_leaves_the_others_their_answer(engine: str) -> None:
+    def spoilt(seed: int, fold: int = 0) -> Iterator[Any]:
+        for i, (x, y) in enumerate(train(seed, fold)):
+            yield (x * float("nan") if fold == 2 and i == 1 else x), y
+
+    lanes = [{"lr": lr, "fold": fold} for lr in (0.01, 0.02) for fold in (1, 2, 3)]
+    found, clean = (eta.sweep(task(train=t), lanes=lanes, engine=engine, progress=False) for t in (spoilt, train))
+    for lane, same in zip(found.lanes, clean.lanes, strict=True):
+        assert lane.curves[0].diverged_at == 1 if lane.options["fold"] == 2 else lane == same  # to the bit
+    (note,) = found.notes
+    assert note.startswith("no setting that saw it stayed finite: training batch 1 (counted from 0) of seed 0, fold=2")
+    with pytest.raises(eta.TaskError, match=r"the data is why: training batch 1 .* of seed 0, fold=2: tensor 0"):
+        eta.sweep(task(train=spoilt), lanes=lanes[1::3], engine=engine, progress=False)
+
+
 def test_without_validation_data_the_record_says_that_losses_are_the_lanes_own() -> None:
     found = eta.sweep(task(val=None), lanes=[{"lr": 0.01}, {"lr": 0.01, "label_smoothing": 0.2}], progress=False)
     assert any("its own training loss" in note for note in found.notes)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import EngineError
@@ -108,16 +109,24 @@ class Pool:
         data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
         todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
 
+        failed = threading.Event()
+
+        def told(i: int, steps: int) -> None:
+            said.put(("tick", i, steps))
+
         def feed(number: int) -> None:
-            while not self._closed:
+            while not (self._closed or failed.is_set()):
                 try:
                     i = todo.popleft()
                 except IndexError:
                     return
                 try:
-                    self._do(number, i, data[i], said)
+                    kind, value = self._do(number, data[i], partial(told, i))
                 except BaseException as error:  # or it would be waited for forever
-                    said.put(("raised", i, error))
+                    kind, value = "raised", error
+                if kind != "done":
+                    failed.set()
+                said.put((kind, i, value))
 
         threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(jobs)))]
         for thread in threads:
@@ -145,30 +154,36 @@ class Pool:
         if failure is not None:
             raise failure
 
-    def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
-        told = 0
+    def _do(self, number: int, data: bytes, tick: Tick) -> tuple[str, Any]:
+        """How a job ended, and its answer, error or exit code."""
+        code = 0
         for _ in range(2):
-            process = self._processes[number]
+            told = 0
             try:
+                process = self._living(number)
                 self._write(process, data)
                 while (answer := self._read(process))[0] == "tick":
                     told += answer[1]
-                    said.put(("tick", i, answer[1]))
-                said.put((answer[0], i, answer[1]))
-                return
+                    tick(answer[1])
+                return answer
             except GONE:
-                code = _exit_code(process)
-                said.put(("tick", i, -told))
-                told = 0
-                with suppress(*GONE):  # if it cannot even start, the job finds out
-                    with self._changing:
-                        if self._closed:
-                            return
-                        _end([process])
-                        self._processes[number] = again = self._started()
-                    self._write(again, self._hello)
-                    self._read(again)
-        said.put(("ended", i, code))
+                tick(-told)
+                code = _exit_code(self._processes[number])
+        return "ended", code
+
+    def _living(self, number: int) -> subprocess.Popen[bytes]:
+        """A process, started again if it has ended."""
+        process = self._processes[number]
+        if process.poll() is None:
+            return process
+        with self._changing:
+            if self._closed:
+                raise EOFError
+            _end([process])
+            self._processes[number] = again = self._started()
+        self._write(again, self._hello)
+        self._read(again)
+        return again
 
     def _write(self, process: subprocess.Popen[bytes], data: bytes) -> None:
         assert process.stdin is not None
