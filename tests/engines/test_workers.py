@@ -262,7 +262,7 @@ def test_a_sweep_whose_processes_are_killed_goes_on_to_the_same_bits(
     with monkeypatch.context() as alone:
         alone.setattr(Workers, "_started", lambda *_: None)
         truth = swept(None, 0)
-    with pytest.raises(EngineError, match=r"ended twice, with exit code -9, at \{lr: 0.001\}, seed \d, .* of 60 steps"):
+    with pytest.raises(EngineError, match=r"ended twice, with exit code -9, at \{lr: .* of 60 steps"):
         swept(tmp_path / "run", 3)  # both once, while at it, and then one of them again
     journal = tmp_path / "run" / "journal.jsonl"
     assert len(journal.read_text().splitlines()) == 1 + 1  # what the other process was at
