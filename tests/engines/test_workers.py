@@ -44,7 +44,7 @@ def trained(engine: Any, steps: int = 12) -> tuple[dict[tuple[int, float], Curve
     told: list[int] = []
     units = engine.units(SETTINGS)
     assert sorted(s for unit in units for s in unit) == sorted(SETTINGS)
-    results = dict(engine.train_each(units, steps, 0, told.append))
+    results = dict(engine.train_each(units, steps, 0, lambda n, *_: told.append(n)))
     assert results.keys() == set(range(len(units)))
     return {(c.seed, c.lr): c for done in results.values() for c in done.curves}, sum(told)
 
@@ -89,14 +89,14 @@ def test_lanes_with_options_give_the_loops_curves() -> None:
     side_by_side = workers(task, "lanes")
     try:
         units = side_by_side.units(settings)
-        found = dict(side_by_side.train_each(units, 20, 0, lambda n: None))
+        found = dict(side_by_side.train_each(units, 20, 0, lambda *_: None))
         assert side_by_side._pool is not None
     finally:
         side_by_side.close()
     truth, alone = Loop(side_by_side.prepared, side_by_side.ran), Lanes(side_by_side.prepared, side_by_side.ran)
     for i, unit in enumerate(units):
-        assert found[i].curves == alone.train(unit, 20, 0, lambda n: None).curves
-        loops = truth.train(unit, 20, 0, lambda n: None).curves
+        assert found[i].curves == alone.train(unit, 20, 0, lambda *_: None).curves
+        loops = truth.train(unit, 20, 0, lambda *_: None).curves
         assert [c.options for c in found[i].curves] == [s.written() for s in unit]
         assert largest_gap(found[i].curves, loops) < 1e-4
 
@@ -110,7 +110,7 @@ def test_a_schedule_that_cannot_be_sent_is_trained_here() -> None:
 
     settings = [setting(lr, schedule=as_schedule(locked)) for lr in (1e-3, 1e-2)]
     side_by_side = workers(small_task())
-    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda n: None))
+    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda *_: None))
     assert side_by_side._pool is None and len(found) == 2
     reason = sendable(side_by_side.prepared, settings)
     assert isinstance(reason, str) and "lock" in reason
@@ -145,7 +145,7 @@ pickle.load(inbox)
 send("ready", None)
 while True:
     _, (end, lives, until) = pickle.load(inbox)
-    send("tick", 3)
+    send("tick", (3, 1))
     while until and os.path.exists(f"{sys.argv[1]}/{until}"):
         time.sleep(0.1)
     time.sleep(0.5 if until else 0)
@@ -161,7 +161,7 @@ while True:
             os.close(1)
             time.sleep(100)
         os._exit(7)
-    send("tick", 4)
+    send("tick", (4,))
     send("done", end)
 """
 
@@ -188,7 +188,7 @@ class Actors(Pool):
                 (self.folder / f"{end}{life}").touch()
         self.answers: dict[int, str] = {}
         told: list[int] = []
-        for i, answer in self.ask([("play", job) for job in jobs], told.append):
+        for i, answer in self.ask([("play", job) for job in jobs], lambda n, *_: told.append(n)):
             self.answers[i] = answer
         return self.answers, sum(told)
 

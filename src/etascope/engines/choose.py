@@ -142,7 +142,7 @@ def _side_by_side(
         samples = samples_of(prepared, settings, seed, min(chunk, math.ceil(width / count)))
         allowed = max(steps_to_come * ALLOWANCE - alone.trial_steps, 0.0) / count
         job = "trial", (engines, samples, allowed, _typical_run(prepared, steps_to_come))
-        tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda n: None)]
+        tried: list[Tried] = [answer for _, answer in pool.ask([job] * count, lambda *_: None)]
     except EtascopeError as error:  # one process has shown that it can
         pool.close()
         return _said(alone, error.cause.splitlines()[0].rstrip("."))

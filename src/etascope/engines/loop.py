@@ -70,8 +70,9 @@ class Loop(OneByOne):
             if t + 1 - told == TICK:
                 tick(TICK)
                 told += TICK
-        tick(len(losses) - told)
-        return finished(setting, steps, losses, val, diverged_at, init, p), eval_s
+        curve = finished(setting, steps, losses, val, diverged_at, init, p)
+        tick(curve.trained - told, int(curve.diverged), steps - curve.trained)
+        return curve, eval_s
 
     def step(self, built: Built, batches: Iterator[Any], lr: float) -> float:
         """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update.

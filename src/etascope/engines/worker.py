@@ -60,7 +60,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
                 if engine is None or engine.ran != ran:
                     engine = rebuild_engine(prepared, ran)
                 with quiet():
-                    done = engine.train(unit, steps, rung, lambda n: send("tick", n))
+                    done = engine.train(unit, steps, rung, lambda *told: send("tick", told))
         except BaseException as error:
             send("raised", _sendable(error))
         else:

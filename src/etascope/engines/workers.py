@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import EngineError
 from ..records import Engine as Ran
-from .base import Facts, Setting, Tick, Trained, Unit
+from .base import Facts, Setting, Tick, Told, Trained, Unit
 from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
@@ -111,8 +111,8 @@ class Pool:
 
         failed = threading.Event()
 
-        def told(i: int, steps: int) -> None:
-            said.put(("tick", i, steps))
+        def told(i: int, *new: int) -> None:
+            said.put(("tick", i, new))
 
         def feed(number: int) -> None:
             while not (self._closed or failed.is_set()):
@@ -135,7 +135,7 @@ class Pool:
         while missing:
             kind, i, value = said.get()
             if kind == "tick":
-                tick(value)
+                tick(*value)
                 continue
             missing -= 1
             if kind == "done":
@@ -158,16 +158,15 @@ class Pool:
         """How a job ended, and its answer, error or exit code."""
         code = 0
         for _ in range(2):
-            told = 0
+            told = Told(tick)
             try:
                 process = self._living(number)
                 self._write(process, data)
                 while (answer := self._read(process))[0] == "tick":
-                    told += answer[1]
-                    tick(answer[1])
+                    told(*answer[1])
                 return answer
             except GONE:
-                tick(-told)
+                told.take_back()
                 code = _exit_code(self._processes[number])
         return "ended", code
 
