@@ -140,7 +140,7 @@ def train(
     steps: int,
     seed: int = 0,
     rung: int = 0,
-    tick: Tick = lambda n: None,
+    tick: Tick = lambda *_: None,
 ) -> list[Curve]:
     """One unit's curves, in the order of the lrs."""
     done: Trained = engine(name, task).train(lanes_of(lrs, seed), steps, rung, tick)

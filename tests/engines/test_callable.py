@@ -18,7 +18,7 @@ def function(run: Callable[..., Any], init_loss: float | None = None) -> Trainin
 
 
 def train(own: TrainingFunction) -> Any:
-    return own.train([Setting(0, 0.1)], 10, 0, lambda n: None).curves[0]
+    return own.train([Setting(0, 0.1)], 10, 0, lambda *_: None).curves[0]
 
 
 def yields_losses(lr: float, steps: int, seed: int) -> Iterator[Any]:

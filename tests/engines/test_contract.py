@@ -74,7 +74,7 @@ def test_repetition_is_the_same_to_the_bit(name: str) -> None:
 def test_repetition_on_one_engine_is_the_same_to_the_bit(name: str) -> None:
     own = engine(name, noisy())
     unit = [Setting(0, lr) for lr in LRS]
-    first, *others = (own.train(unit, 30, rung, lambda n: None).curves for rung in (0, 1, 0))
+    first, *others = (own.train(unit, 30, rung, lambda *_: None).curves for rung in (0, 1, 0))
     assert others[1] == first  # from kept batches, or read again
     assert others[0] != first  # another rung, other noise
 
@@ -92,9 +92,9 @@ def test_an_engine_that_trained_before_is_like_a_new_one(name: str) -> None:
     task = noisy(train=DataLoader(Augmented(), batch_size=4), val=None)
     used = engine(name, task)
     for lr in LRS[:3]:
-        used.train([Setting(0, lr)], 10, 0, lambda n: None)
-    again = used.train([Setting(0, LRS[3])], 12, 0, lambda n: None).curves
-    assert again == engine(name, task).train([Setting(0, LRS[3])], 12, 0, lambda n: None).curves
+        used.train([Setting(0, lr)], 10, 0, lambda *_: None)
+    again = used.train([Setting(0, LRS[3])], 12, 0, lambda *_: None).curves
+    assert again == engine(name, task).train([Setting(0, LRS[3])], 12, 0, lambda *_: None).curves
 
 
 def test_seeds_differ(name: str) -> None:
@@ -116,7 +116,7 @@ def test_ticks_count_the_trained_steps(name: str, steps: int, wild: tuple[float,
     square = lambda model, batch: model(batch[0]).square().mean()  # noqa: E731
     task = small_task(model=lambda: nn.Linear(5, 3), loss=square, optimizer=torch.optim.SGD)
     ticks: list[int] = []
-    curves = train(name, task, [0.01, *wild], steps, tick=ticks.append)
+    curves = train(name, task, [0.01, *wild], steps, tick=lambda n, *_: ticks.append(n))
     assert sum(ticks) == sum(c.trained for c in curves)
     assert all(n >= 0 for n in ticks)
     assert all(c.trained == (steps if c.diverged_at is None else c.diverged_at + 1) for c in curves)
@@ -127,7 +127,7 @@ def test_ticks_and_steps_of_a_loss_that_stops_being_finite(name: str, at: int) -
     data = batches("linear", n=40)
     data[at][0][0, 0] = math.nan
     ticks: list[int] = []
-    curves = train(name, small_task(train=data, val=None), [0.01, 0.02], steps=36, tick=ticks.append)
+    curves = train(name, small_task(train=data, val=None), [0.01, 0.02], steps=36, tick=lambda n, *_: ticks.append(n))
     assert [(c.diverged_at, c.trained, c.loss) for c in curves] == [(at, at + 1, math.inf)] * 2
     assert all(len(c.train) == at for c in curves)
     assert sum(ticks) == 2 * (at + 1)
@@ -223,7 +223,7 @@ def test_a_loss_may_pop_keys_and_work_in_place(name: str) -> None:
     def judged(loss: Any) -> list[Curve]:
         train_data, val = ([{"x": x, "y": y} for x, y in batches("linear", n=2, seed=seed)] for seed in (1, 2))
         own = engine(name, small_task(loss=loss, train=train_data, val=val))
-        return [c for _ in range(2) for c in own.train([Setting(0, 0.1)], 20, 0, lambda n: None).curves]
+        return [c for _ in range(2) for c in own.train([Setting(0, 0.1)], 20, 0, lambda *_: None).curves]
 
     assert judged(greedy) == judged(plain)
 

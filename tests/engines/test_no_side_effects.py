@@ -108,7 +108,7 @@ def work(name: str, task: Task) -> None:
         own.facts(0)
         refusal(own.prepared, 0)
         for unit in own.units(lanes_of([0.01, 0.1]) + lanes_of([0.05], seed=1)):
-            own.train(unit, 8, 0, lambda n: None)
+            own.train(unit, 8, 0, lambda *_: None)
 
 
 @pytest.mark.parametrize("name", ["loop", "lanes"])

@@ -131,7 +131,7 @@ def test_lanes_name_module_and_cause(what: str) -> None:
     task = small_task(**changes)
     if what != "a tensor that is no parameter":
         check(task)  # the loop takes it
-        engine("loop", task).train(lanes_of([0.01]), 2, 0, lambda n: None)
+        engine("loop", task).train(lanes_of([0.01]), 2, 0, lambda *_: None)
     reason = refusal(Prepared(task, CPU), 0)
     assert reason is not None
     assert all(word in reason for word in words), reason
@@ -416,7 +416,7 @@ def test_what_raises_while_training_is_named_too(name: str) -> None:
     task = small_task(loss=loss, val=None, horizon=4)
     check(task)
     with pytest.raises(TaskError, match=r"the task's loss raised ZeroDivisionError: too few") as raised:
-        engine(name, task).train(lanes_of([0.01]), 10, 0, lambda n: None)
+        engine(name, task).train(lanes_of([0.01]), 10, 0, lambda *_: None)
     assert line_of(loss, 2) in str(raised.value)
 
 
@@ -468,6 +468,6 @@ def test_a_loss_may_take_gradients_itself() -> None:
     for change in changes:
         task = small_task(model=within(nn.Tanh())["model"], loss=penalty, **change)
         check(task)
-        curve = engine("loop", task).train(lanes_of([0.1]), 60, 0, lambda n: None).curves[0]
+        curve = engine("loop", task).train(lanes_of([0.1]), 60, 0, lambda *_: None).curves[0]
         assert curve.loss < 0.9 * curve.train[0][1]
         assert refusal(Prepared(task, CPU), 0) is not None

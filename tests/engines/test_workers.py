@@ -9,19 +9,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_tasks import CPU, batches, cross_entropy, largest_gap, setting, small_task
 from torch import Tensor, nn
 
 import etascope as eta
 from etascope.engines.base import Setting
+from etascope.engines.choose import Chosen
 from etascope.engines.lanes import Lanes
 from etascope.engines.loop import Loop
 from etascope.engines.prepared import Prepared
+from etascope.engines.randomness import undisturbed
 from etascope.engines.workers import Pool, Workers, sendable
 from etascope.errors import EngineError, TaskError
 from etascope.records import Curve
@@ -39,7 +44,7 @@ def trained(engine: Any, steps: int = 12) -> tuple[dict[tuple[int, float], Curve
     told: list[int] = []
     units = engine.units(SETTINGS)
     assert sorted(s for unit in units for s in unit) == sorted(SETTINGS)
-    results = dict(engine.train_each(units, steps, 0, told.append))
+    results = dict(engine.train_each(units, steps, 0, lambda n, *_: told.append(n)))
     assert results.keys() == set(range(len(units)))
     return {(c.seed, c.lr): c for done in results.values() for c in done.curves}, sum(told)
 
@@ -84,14 +89,14 @@ def test_lanes_with_options_give_the_loops_curves() -> None:
     side_by_side = workers(task, "lanes")
     try:
         units = side_by_side.units(settings)
-        found = dict(side_by_side.train_each(units, 20, 0, lambda n: None))
+        found = dict(side_by_side.train_each(units, 20, 0, lambda *_: None))
         assert side_by_side._pool is not None
     finally:
         side_by_side.close()
     truth, alone = Loop(side_by_side.prepared, side_by_side.ran), Lanes(side_by_side.prepared, side_by_side.ran)
     for i, unit in enumerate(units):
-        assert found[i].curves == alone.train(unit, 20, 0, lambda n: None).curves
-        loops = truth.train(unit, 20, 0, lambda n: None).curves
+        assert found[i].curves == alone.train(unit, 20, 0, lambda *_: None).curves
+        loops = truth.train(unit, 20, 0, lambda *_: None).curves
         assert [c.options for c in found[i].curves] == [s.written() for s in unit]
         assert largest_gap(found[i].curves, loops) < 1e-4
 
@@ -105,7 +110,7 @@ def test_a_schedule_that_cannot_be_sent_is_trained_here() -> None:
 
     settings = [setting(lr, schedule=as_schedule(locked)) for lr in (1e-3, 1e-2)]
     side_by_side = workers(small_task())
-    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda n: None))
+    found = dict(side_by_side.train_each([[s] for s in settings], 5, 0, lambda *_: None))
     assert side_by_side._pool is None and len(found) == 2
     reason = sendable(side_by_side.prepared, settings)
     assert isinstance(reason, str) and "lock" in reason
@@ -123,36 +128,179 @@ def test_it_is_said_why_there_are_not_several(monkeypatch: pytest.MonkeyPatch, g
     assert words in chosen.engine.ran.why
 
 
-def test_a_process_that_dies_is_started_again_and_nothing_is_lost() -> None:
-    side_by_side = workers(small_task(), "loop")
-    truth = trained(Loop(side_by_side.prepared, side_by_side.ran), 400)[0]
-    pool = side_by_side._started()
-    assert pool is not None
-    victim = pool._processes[0]
-    timer = threading.Timer(0.2, lambda: victim.send_signal(signal.SIGKILL))
-    timer.start()
-    try:
-        found, told = trained(side_by_side, 400)
-        timer.join()
-        assert victim.wait() == -signal.SIGKILL
-        assert trained(side_by_side, 400)[0] == found == truth  # the one after may be what was killed
-        assert told == sum(c.trained for c in found.values())
-    finally:
-        side_by_side.close()
-
-
 def deadly(model: nn.Module, batch: Any) -> Tensor:
     if os.environ.get("OMP_NUM_THREADS") == "1" and os.getppid() == int(os.environ["ETASCOPE_TEST_PARENT"]):
         os._exit(9)
     return cross_entropy(model, batch)
 
 
-def test_a_unit_that_ends_two_processes_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+# -------------------------------------------------------------------- how a process ends, played by a small one
+
+ACTOR = """
+import os, pathlib, pickle, sys, time
+inbox, outbox = sys.stdin.buffer, sys.stdout.buffer
+def send(kind, value):
+    outbox.write(pickle.dumps((kind, value)))
+    outbox.flush()
+pickle.load(inbox)
+send("ready", None)
+while True:
+    _, (end, lives, until) = pickle.load(inbox)
+    send("tick", (3, 1))
+    while until and os.path.exists(f"{sys.argv[1]}/{until}"):
+        time.sleep(0.1)
+    time.sleep(0.5 if until else 0)
+    for life in range(lives):  # a file for each that is left: to take it away is to lose it
+        try:
+            os.unlink(f"{sys.argv[1]}/{end}{life}")
+        except FileNotFoundError:
+            continue
+        if end == "half an answer":
+            outbox.write(pickle.dumps(("done", "x" * 100))[:50])
+            outbox.flush()
+        elif end == "silence":
+            os.close(1)
+            time.sleep(100)
+        os._exit(7)
+    send("tick", (4,))
+    send("done", end)
+"""
+
+
+class Actors(Pool):
+    """A pool whose processes end as their jobs, (end, lives, until), say: so often, once that file is gone."""
+
+    def __init__(self, folder: Path, count: int, starts: int = 99) -> None:
+        self.folder, self.starts = folder, starts
+        super().__init__(b"", "cpu", count)
+        assert self.greet() is None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self.starts == 0:
+            raise OSError("Resource temporarily unavailable")
+        self.starts -= 1
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-c", ACTOR, str(self.folder)], **pipes)
+
+    def play(self, jobs: list[tuple[str, int, str]]) -> tuple[dict[int, str], int]:
+        """Answers by job, and what progress was told of."""
+        for end, lives, _ in jobs:
+            for life in range(lives):
+                (self.folder / f"{end}{life}").touch()
+        self.answers: dict[int, str] = {}
+        told: list[int] = []
+        for i, answer in self.ask([("play", job) for job in jobs], lambda n, *_: told.append(n)):
+            self.answers[i] = answer
+        return self.answers, sum(told)
+
+
+@pytest.mark.parametrize("end", ["at once", "half an answer", "silence"])
+def test_however_a_process_ends_its_job_is_done_again(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("etascope.engines.workers"), "DYING_S", 0.2)
+    with closing(Actors(tmp_path, 2)) as pool:
+        assert pool.play([(end, 1, ""), ("well", 0, ""), ("well", 0, "")]) == ({0: end, 1: "well", 2: "well"}, 21)
+        assert pool.play([("well", 0, "")] * 2) == ({0: "well", 1: "well"}, 14)
+
+
+def test_what_is_under_way_is_finished_before_an_error(tmp_path: Path) -> None:
+    with closing(Actors(tmp_path, 2)) as pool:
+        with pytest.raises(EngineError, match="ended twice, with exit code 7"):
+            pool.play([("at once", 2, ""), ("well", 0, "at once1"), ("well", 0, ""), ("well", 0, "")])
+        assert pool.answers == {1: "well"}
+        assert pool.play([("well", 0, "")] * 3)[0] == dict.fromkeys(range(3), "well")  # none is left waiting
+
+
+def test_a_process_that_cannot_be_started_again_is_an_error(tmp_path: Path) -> None:
+    with closing(Actors(tmp_path, 1, starts=1)) as pool, pytest.raises(EngineError, match="ended twice"):
+        pool.play([("at once", 1, "")])
+
+
+def test_a_process_that_dies_at_the_greeting_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(b"", "cpu", 1)
+    pool._processes[0].kill()
+    assert pool.greet() == "a worker process ended at once, with exit code -9"
+    pool.close()
+
+
+# ------------------------------------------------------------------------------------------------ a killed sweep
+
+
+class Killed:
+    """A loss whose process is killed at its thirtieth call, as long as there are files to take away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.parent, self.calls = folder, os.getpid(), {os.getpid(): 0}
+
+    def __call__(self, model: nn.Module, batch: Any) -> Tensor:
+        pid = os.getpid()
+        self.calls[pid] = self.calls.get(pid, 0) + 1
+        if self.calls[pid] == 30 and pid != self.parent:
+            for left in self.folder.iterdir():
+                with suppress(FileNotFoundError):  # another process was first
+                    left.unlink()
+                    os.kill(pid, signal.SIGKILL)
+        return cross_entropy(model, batch)
+
+
+def test_a_sweep_whose_processes_are_killed_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = tmp_path / "kills"
+    kills.mkdir()
+    task = small_task("dropout", loss=Killed(kills), horizon=60)
+    ran = Ran("lanes", 2, 1, "cpu", "asked for", 2)
+    monkeypatch.setattr(
+        "etascope.finder.opening.choose", lambda prepared, *_, **__: Chosen(Workers(prepared, ran), 0, 0.0)
+    )
+
+    def swept(out: Path | None, deaths: int) -> eta.Sweep:
+        for k in range(deaths):
+            (kills / str(k)).touch()
+        return eta.sweep(task, lrs=[1e-3, 1e-2, 1e-1, 1e9], seeds=(0, 1), out=out, progress=False)
+
+    with monkeypatch.context() as alone:
+        alone.setattr(Workers, "_started", lambda *_: None)
+        truth = swept(None, 0)
+    with pytest.raises(EngineError, match=r"ended twice, with exit code -9, at \{lr: .* of 60 steps"):
+        swept(tmp_path / "run", 3)  # both once, while at it, and then one of them again
+    journal = tmp_path / "run" / "journal.jsonl"
+    assert len(journal.read_text().splitlines()) == 1 + 1  # what the other process was at
+    found = swept(tmp_path / "run", 0)
+    assert not list(kills.iterdir())
+    assert found.rungs == truth.rungs  # to the bit
+    assert found.cost == truth.cost
+    assert len(journal.read_text().splitlines()) == 1 + 4
+
+
+def test_processes_that_die_in_trials_leave_one_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETASCOPE_TEST_PARENT", str(os.getpid()))
-    side_by_side = workers(small_task(loss=deadly))
-    with pytest.raises(EngineError, match="ended twice, with exit code 9"):
-        trained(side_by_side)
-    side_by_side.close()
+    monkeypatch.setattr(choose_module, "WORTH_PROCESSES_S", 0)
+    monkeypatch.setattr(choose_module, "cores", lambda: 2)
+    chosen = choose_module.choose(Prepared(small_task(loss=deadly), CPU), "auto", 0, 4000)
+    assert not isinstance(chosen.engine, Workers)
+    assert "; one process: a worker process ended twice, with exit code 9, at a trial" in chosen.engine.ran.why
+
+
+def test_other_processes_compute_in_the_modes_of_this_one() -> None:
+    """Types at init and the flushing of denormals, which a race sets in this process."""
+
+    def faint(model: nn.Module, batch: Any) -> Tensor:
+        return cross_entropy(model, (batch[0] * 1e-38, batch[1]))
+
+    task = small_task(loss=faint, optimizer=partial(torch.optim.Adam, eps=1e-40))
+    side_by_side = workers(task)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with undisturbed():
+            found = trained(side_by_side)[0]
+            truth = trained(Loop(side_by_side.prepared, side_by_side.ran))[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+        side_by_side.close()
+    assert found == truth
+    assert trained(Loop(side_by_side.prepared, side_by_side.ran))[0] != truth  # they do make a difference
 
 
 def faulty(model: nn.Module, batch: Any) -> Tensor:

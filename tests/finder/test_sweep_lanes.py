@@ -165,6 +165,77 @@ def test_nan_in_one_fold_is_found_there() -> None:
     assert ok.best_lane.curves[0].diverged_at is None
 
 
+@pytest.mark.parametrize("engine", ["lanes", "loop"])
+def test_nan_in_one_fold_leaves_the_others_their_answer(engine: str) -> None:
+    def spoilt(seed: int, fold: int = 0) -> Iterator[Any]:
+        for i, (x, y) in enumerate(train(seed, fold)):
+            yield (x * float("nan") if fold == 2 and i == 1 else x), y
+
+    lanes = [{"lr": lr, "fold": fold} for lr in (0.01, 0.02) for fold in (1, 2, 3)]
+    found, clean = (eta.sweep(task(train=t), lanes=lanes, engine=engine, progress=False) for t in (spoilt, train))
+    for lane, same in zip(found.lanes, clean.lanes, strict=True):
+        assert lane.curves[0].diverged_at == 1 if lane.options["fold"] == 2 else lane == same  # to the bit
+    (note,) = found.notes
+    assert note.startswith("no setting that saw it stayed finite: training batch 1 (counted from 0) of seed 0, fold=2")
+    with pytest.raises(eta.TaskError, match=r"the data is why: training batch 1 .* of seed 0, fold=2: tensor 0"):
+        eta.sweep(task(train=spoilt), lanes=lanes[1::3], engine=engine, progress=False)
+
+
 def test_without_validation_data_the_record_says_that_losses_are_the_lanes_own() -> None:
     found = eta.sweep(task(val=None), lanes=[{"lr": 0.01}, {"lr": 0.01, "label_smoothing": 0.2}], progress=False)
     assert any("its own training loss" in note for note in found.notes)
+
+
+class Plain:
+    """A progress of the user's own, with the protocol's methods alone."""
+
+    def __init__(self) -> None:
+        self.steps, self.totals = 0, list[int]()
+
+    def plan(self, line: str) -> None: ...
+
+    def start(self, steps: int) -> None:
+        self.totals.append(steps)
+
+    def tick(self, steps: int) -> None:
+        self.steps += steps
+
+    def rung(self, line: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Counting(Plain):
+    """One that is told of lanes, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = list[tuple[int, int]]()
+
+    def lanes(self, live: int, dropped: int) -> None:
+        self.told.append((live, dropped))
+
+
+@pytest.mark.parametrize("engine", ["lanes", "loop"])
+def test_progress_is_told_of_lanes_that_drop_and_of_the_steps_that_they_spare(engine: str, tmp_path: Path) -> None:
+    def squared(model: nn.Module, batch: Any) -> torch.Tensor:
+        return model(batch[0]).square().mean()
+
+    swift = task(loss=squared, optimizer=torch.optim.SGD, horizon=40)
+    lrs = [1e-3, 1e-2, 1e18, 1e20]
+    counting, plain, again = Counting(), Plain(), Counting()
+    found = eta.sweep(swift, lrs=lrs, engine=engine, out=tmp_path, progress=counting)
+    trained = [c.trained for c in found.rungs[0].curves]
+    assert [c.diverged for c in found.rungs[0].curves] == [False, False, True, True]
+    assert max(trained[2:]) < 16
+    assert counting.told[0] == (4, 0) and counting.told[-1] == (0, 2)
+    if engine == "lanes":
+        assert (2, 2) in counting.told  # long before the end
+    assert all(live + dropped <= 4 for live, dropped in counting.told)
+    assert counting.totals[0] == 160 and counting.totals[-1] == counting.steps == sum(trained)
+
+    eta.sweep(swift, lrs=lrs, engine=engine, progress=plain)
+    assert plain.totals[-1] == plain.steps == sum(trained)
+    eta.sweep(swift, lrs=lrs, engine=engine, out=tmp_path, progress=again)  # all from the journal
+    assert again.told[-1] == (0, 2)
+    assert again.totals[-1] == again.steps == sum(trained)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data import map_tensors, tensors
 
-__all__ = ["Apart", "filled", "is_alike"]
+__all__ = ["Apart", "filled", "finite", "is_alike"]
 
 
 class Apart:
@@ -32,6 +32,13 @@ def filled(template: Any, leaves: Sequence[Tensor]) -> Any:
     """A batch like the template with other tensors, in order."""
     left = iter(leaves)
     return map_tensors(template, lambda _: next(left))
+
+
+def finite(batch: Any) -> Any:
+    """A batch with zeros where it holds NaN or infinity."""
+    if isinstance(batch, Apart):
+        return Apart([finite(own) for own in batch.batches])
+    return map_tensors(batch, lambda t: t.nan_to_num(0.0, 0.0, 0.0) if t.is_floating_point() else t)
 
 
 def is_alike(a: Any, b: Any) -> bool:

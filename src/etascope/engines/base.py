@@ -6,17 +6,49 @@ The finder knows engines by this page alone, so that one method serves lanes, th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from ..records import Curve
 from ..records import Engine as Ran
 
-__all__ = ["Engine", "Facts", "OneByOne", "Options", "Setting", "Tick", "Trained", "Unit"]
+__all__ = ["Engine", "Facts", "OneByOne", "Options", "Setting", "Tick", "Told", "Trained", "Unit"]
 
-Tick = Callable[[int], None]  # called now and then with the number of training steps done since the last call
 Options: TypeAlias = tuple[tuple[str, Any], ...]  # (name, value) pairs, ascending by name; values can be hashed
+
+
+class Tick(Protocol):
+    """Progress: called now and then with what is new since the last call; less than nothing takes it back."""
+
+    def __call__(self, steps: int, dropped: int = 0, spared: int = 0, /) -> None:
+        """Be told.
+
+        Args:
+            steps: training steps done.
+            dropped: settings that diverged.
+            spared: training steps that these will not take.
+        """
+
+
+class Told:
+    """A tick that keeps count, so that all it told can be taken back."""
+
+    def __init__(self, tick: Tick) -> None:
+        self._tick, self.all = tick, (0, 0, 0)
+
+    def __call__(self, steps: int, dropped: int = 0, spared: int = 0, /) -> None:
+        """Tell, and keep count."""
+        self.all = self.all[0] + steps, self.all[1] + dropped, self.all[2] + spared
+        self._tick(steps, dropped, spared)
+
+    def up_to(self, steps: int, dropped: int, spared: int) -> None:
+        """Tell what is new, of what there is in all."""
+        self(steps - self.all[0], dropped - self.all[1], spared - self.all[2])
+
+    def take_back(self) -> None:
+        """Tell that it was all for nothing."""
+        self.up_to(0, 0, 0)
 
 
 @dataclass(frozen=True)

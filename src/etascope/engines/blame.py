@@ -9,10 +9,13 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from ..errors import EtascopeError, TaskError
 
-__all__ = ["exited", "place", "said", "user_code"]
+__all__ = ["exited", "out_of_memory", "place", "said", "user_code"]
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 IN_A_WORKER = "Original Traceback (most recent call last):\n"  # torch sends a data loader worker's traceback as text
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)\n(?:    (?P<source>.+)\n)?', re.M)
 
@@ -45,6 +48,18 @@ def said(error: BaseException) -> str:
     if IN_A_WORKER in str(error):
         return str(error).rstrip().splitlines()[-1]
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory that could not be had is what an exception, or what caused it, says."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
+            return True
+        if type(cause) is RuntimeError and any(words in str(cause) for words in NO_MEMORY):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def place(error: BaseException) -> str:

@@ -96,8 +96,9 @@ class TrainingFunction(OneByOne):
             raise exited("run(lr, steps, seed)", error) from error
         except Exception as error:
             failure, loss = error, math.inf
-        tick(steps)
-        return Trained((_curve(setting, steps, loss, points, init),), 0.0, failure)
+        curve = _curve(setting, steps, loss, points, init)
+        tick(steps, int(curve.diverged))
+        return Trained((curve,), 0.0, failure)
 
     def _call(self, setting: Setting, steps: int) -> tuple[Any, list[Point]]:
         seed_all("run", setting.seed)

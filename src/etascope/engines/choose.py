@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import OptionError
+from ..errors import EtascopeError, OptionError
 from ..records import Engine as Ran
 from .base import Setting, Tick
 from .lanes import Lanes
@@ -180,7 +180,11 @@ def _side_by_side(
     def here(job: tuple[str, Any], tick: Tick) -> Tried:
         return try_out(prepared, *asked, counts=(1,))
 
-    tried: list[Tried] = [answer for _, answer in pool.ask([("trial", asked)] * count, lambda n: None, here)]
+    try:
+        tried: list[Tried] = [answer for _, answer in pool.ask([("trial", asked)] * count, lambda *_: None, here)]
+    except EtascopeError as error:  # one process has shown that it can
+        pool.close()
+        return _said(alone, error.cause.splitlines()[0].rstrip("."))
     spent = alone.trial_steps + sum(t.spent for t in tried)
     took = {
         kind: sum(t.lane_step_s for one in tried for t in one.trials if t.kind == kind) / count**2

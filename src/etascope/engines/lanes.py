@@ -18,12 +18,12 @@ from torch import Tensor
 from ..errors import TaskError
 from ..records import Curve
 from ..records import Engine as Ran
-from .base import Facts, OneByOne, Setting, Tick, Trained
+from .base import Facts, OneByOne, Setting, Tick, Told, Trained
+from .blame import out_of_memory
 from .effective import EffectiveLr
 from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
-from .refusals import out_of_memory
 from .replay import Drifted, is_checked
 from .stack import Stack, quiet, stackable
 
@@ -67,15 +67,10 @@ class Lanes(OneByOne):
         torch.set_num_threads(self.ran.threads)
         left, curves, eval_s = _evenly(unit, self._most), list[Curve](), 0.0
         while left:
-            part, told = left[0], [0]
-
-            def counted(done: int, told: list[int] = told) -> None:
-                told[0] += done
-                tick(done)
-
+            part, told = left[0], Told(tick)
             try:
                 with quiet():
-                    trained = self._train(part, steps, rung, counted)
+                    trained = self._train(part, steps, rung, told)
             except Drifted:
                 trained, self._replays = None, False
             except Exception as error:
@@ -85,7 +80,7 @@ class Lanes(OneByOne):
                 self._most = math.ceil(len(part) / 2)
             if trained is None:
                 left = [half for part in left for half in _evenly(part, self._most)]
-                tick(-told[0])
+                told.take_back()
                 if self.prepared.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
@@ -94,7 +89,7 @@ class Lanes(OneByOne):
             del left[0]
         return Trained(tuple(curves), eval_s)
 
-    def _train(self, unit: Sequence[Setting], steps: int, rung: int, tick: Tick) -> Trained:
+    def _train(self, unit: Sequence[Setting], steps: int, rung: int, told: Told) -> Trained:
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
@@ -107,17 +102,17 @@ class Lanes(OneByOne):
 
         losses_TL: list[Tensor] = []
         val: list[tuple[int, Tensor]] = []
-        eval_s, told = 0.0, 0
+        eval_s = 0.0
         for t in range(steps):
             step_batches = list(islice(batches, task.accumulate))
             try:
                 losses_L = stack.step(step_batches, multipliers[t], t, check=is_checked(t, steps))
             except TaskError as error:
-                if t == 0 or out_of_memory(error):
+                if out_of_memory(error):
                     raise
                 stack.undo()
                 stack.bury(losses_TL, 0)
-                stack.bury_raising(step_batches, t)
+                step_batches = stack.bury_raising(step_batches, t)
                 losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
             losses_TL.append(losses_L)
             if t + 1 in effective.after:
@@ -128,9 +123,9 @@ class Lanes(OneByOne):
                 eval_s += time.perf_counter() - start
             if (t + 1) % TICK == 0:  # seldom, since reading a tensor waits for the device
                 all_dead = stack.bury(losses_TL[-TICK:], t + 1 - TICK)
-                done = int(torch.where(stack.dead_at_L < 0, t, stack.dead_at_L).sum()) + len(unit)
-                tick(done - told)
-                told = done
+                dead = [at + 1 for at in stack.dead_at_L.tolist() if at >= 0]
+                living = len(unit) - len(dead)
+                told.up_to(sum(dead) + living * (t + 1), len(dead), len(dead) * steps - sum(dead))
                 if all_dead:
                     break
         stack.bury(losses_TL, 0)
@@ -145,7 +140,8 @@ class Lanes(OneByOne):
             points = [(s, float(v[k])) for s, v in val if at < 0 or s <= at]
             points = [] if judging is None else [(0, inits[k]), *points]
             curves.append(finished(setting, steps, taken, points, ends[k], inits[k], p, sizes[k]))
-        tick(sum(c.trained for c in curves) - told)
+        done = sum(c.trained for c in curves)
+        told.up_to(done, sum(c.diverged for c in curves), len(unit) * steps - done)
         return Trained(tuple(curves), eval_s)
 
 

@@ -15,7 +15,7 @@ from ..records import Curve, StepSizes
 from ..records import Engine as Ran
 from ..rules import adaptive, held
 from .base import Facts, OneByOne, Setting, Tick, Trained
-from .blame import user_code
+from .blame import out_of_memory, user_code
 from .effective import EffectiveLr
 from .judging import final_loss, thin
 from .prepared import Built, Prepared
@@ -75,9 +75,10 @@ class Loop(OneByOne):
             if t + 1 - told == TICK:
                 tick(TICK)
                 told += TICK
-        tick(len(losses) - told)
         (sizes,) = effective.of_lanes([diverged_at])
-        return finished(setting, steps, losses, val, diverged_at, init, p, sizes), eval_s
+        curve = finished(setting, steps, losses, val, diverged_at, init, p, sizes)
+        tick(curve.trained - told, int(curve.diverged), steps - curve.trained)
+        return curve, eval_s
 
     def step(self, built: Built, batches: Iterator[Any], lr: float) -> float:
         """One update at peak lr times schedule `lr`; the loss before it, not finite where there was no update.
@@ -103,10 +104,10 @@ class Loop(OneByOne):
                     with p.autocast():
                         loss = built.objective(batch) / p.task.accumulate
                     built.scaler.scale(loss).backward()
-            except TaskError:
-                if not p.accepts(built.setting, batch):
+            except TaskError as error:
+                if out_of_memory(error) or not p.accepts(built.setting, batch):
                     raise
-                return math.nan  # the batch is good at init: it is the parameters that diverged
+                return math.nan  # the batch is good at init: it is the parameters, or NaN in it
             step_loss += loss.item()
         return step_loss
 

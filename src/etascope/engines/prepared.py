@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from ..errors import NoAnswer, TaskError
 from ..schedules import Bound, Schedule
 from ..task import Task
+from .apart import finite
 from .base import Facts, Options, Setting
-from .blame import user_code
+from .blame import out_of_memory, user_code
 from .data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from .judging import Judging, plan_judging
 from .options import Homes, Split, dropouts, homes_of
@@ -261,7 +262,7 @@ class Prepared:
             batches = self.batches(0, -1)
             for _ in range(2):
                 with user_code("loss"), self.autocast():
-                    objective(next(batches))
+                    objective(finite(next(batches)))  # what NaN does is for the training to show
         return frozenset(name for name, b in objective.named_buffers() if not torch.equal(b, before[name]))
 
     # ------------------------------------------------------------------------------------ judging
@@ -302,7 +303,9 @@ class Prepared:
         """The judged loss of a model now; nan where that raises though it did not at init under `seed`."""
         try:
             return self._evaluate(objective, which)
-        except TaskError:
+        except TaskError as error:
+            if out_of_memory(error):
+                raise
             with kept():
                 self._init_evaluation(seed, which)  # raises too, unless it is the parameters that diverged
             return math.nan
@@ -351,26 +354,38 @@ class Prepared:
         options = tuple(option for option in options if option[0] in {"dropout", *split.loss, *dict(split.data)})
         if (seed, options) not in self._init:
             objective, batches = self.objective(seed, options), self.batches(seed, -1, options)
-            with user_code("loss"), self.autocast():  # not without gradients: a loss may take some itself
-                losses = [objective(next(batches)).item() for _ in range(min(8, self.horizon))]
+            losses = [self._init_of(objective, next(batches)) for _ in range(min(8, self.horizon))]
             self._init[seed, options] = math.fsum(losses) / len(losses)
         return self._init[seed, options]
 
-    def raises(self, objective: Objective, batch: Any) -> bool:
-        """Whether the loss of this batch, or its gradient, raises."""
+    def _init_of(self, objective: Objective, batch: Any) -> float:
+        """The loss of a training batch at init; nan where NaN in the batch makes it raise."""
         try:
-            with kept():
+            with user_code("loss"), self.autocast():  # not without gradients: a loss may take some itself
+                return float(objective(batch).item())
+        except TaskError as error:
+            if out_of_memory(error) or nonfinite(batch) is None or self.raises(objective, finite(batch)):
+                raise
+            return math.nan
+
+    def raises(self, objective: Objective, batch: Any) -> bool:
+        """Whether the loss of this batch, or its gradient, raises; a lack of memory is handed on."""
+        try:
+            with kept(), user_code("loss"):
                 with self.autocast():
                     loss = objective(batch)
                 loss.backward()
-        except (Exception, SystemExit):
+        except TaskError as error:
+            if out_of_memory(error):
+                raise
             return True
         return False
 
     def accepts(self, setting: Setting, batch: Any) -> bool:
-        """Whether the loss takes this batch at init: if so, what it raised later is the parameters' divergence."""
+        """Whether the loss takes this batch at init, but for NaN in it: if so, what it raised later is a divergence."""
         with kept():
-            return not self.raises(self.objective(setting.seed, setting.options), batch)
+            objective = self.objective(setting.seed, setting.options)
+            return not (self.raises(objective, batch) and self.raises(objective, finite(batch)))
 
     # ------------------------------------------------------------------------------------- checks
 
@@ -441,7 +456,8 @@ class Prepared:
         batches = self.batches(seed, rung, options)
         for i in range(steps * self.task.accumulate):
             if (fault := nonfinite(next(batches))) is not None:
-                return f"training batch {i} (counted from 0) of seed {seed}: {fault}"
+                named = "".join(f", {name}={value}" for name, value in options)
+                return f"training batch {i} (counted from 0) of seed {seed}{named}: {fault}"
         return None
 
     # -------------------------------------------------------------------------------------- facts

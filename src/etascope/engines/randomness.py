@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Source", "derive", "kept", "seed_all", "start_cuda", "undisturbed"]
+__all__ = ["Source", "derive", "kept", "modes", "seed_all", "set_modes", "start_cuda", "undisturbed"]
 
 
 def derive(*parts: object) -> int:
@@ -114,6 +114,25 @@ def undisturbed() -> Iterator[None]:
         torch.set_flush_denormal(flushed)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def modes() -> tuple[Any, ...]:
+    """What of torch's global state decides types and rounding, for a process that is to compute the same."""
+    return (
+        torch.get_default_dtype(),
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        _flushes_denormals(),
+    )
+
+
+def set_modes(dtype: torch.dtype, precision: str, deterministic: bool, warns: bool, flushes: bool) -> None:
+    """Compute as the process does whose `modes()` these are."""
+    torch.set_default_dtype(dtype)
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+    torch.set_flush_denormal(flushes)
 
 
 def _flushes_denormals() -> bool:

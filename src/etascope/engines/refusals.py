@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from ..errors import EngineError, EtascopeError
+from .apart import finite
 from .base import Setting
 from .blame import exited, user_code
 from .prepared import Objective, Prepared, has_hooks
 from .randomness import seed_all
 from .stack import NEXT_MOVE, Stack, quiet, stackable
 
-__all__ = ["first_sentence", "out_of_memory", "refusal", "refuse"]
+__all__ = ["first_sentence", "refusal", "refuse"]
 
 LOOKS = 3  # batches that show whether every parameter has a gradient: layers may be dropped at random
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def refusal(prepared: Prepared, seed: int, settings: Sequence[Setting] = ()) -> str | None:
@@ -63,7 +62,7 @@ def _otherwise(prepared: Prepared, seed: int) -> str | None:
         seed_all("check", seed, look)
         built.optimizer.zero_grad(set_to_none=True)
         with user_code("loss"), prepared.autocast():
-            loss = built.objective(next(batches))
+            loss = built.objective(finite(next(batches)))
         with user_code("loss"):
             loss.backward()
         for name, buffer in built.objective.named_buffers():
@@ -80,7 +79,7 @@ def _not_for_vmap(prepared: Prepared, unit: Sequence[Setting]) -> str | None:
     try:
         stack = Stack(prepared, unit, replays=False)
         model = stack.objective.model
-        batch = next(stack.batches(-1))
+        batch = finite(next(stack.batches(-1)))
         seed_all("check", unit[0].seed)
         with quiet():
             grads_LP, losses_L = stack.gradients([batch])
@@ -120,15 +119,3 @@ def first_sentence(error: BaseException) -> str:
     """What an exception says, in short."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0][:200]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory that could not be had is what an exception, or what caused it, says."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, torch.OutOfMemoryError | MemoryError):
-            return True
-        if type(cause) is RuntimeError and any(words in str(cause) for words in NO_MEMORY):
-            return True
-        cause = cause.__cause__
-    return False

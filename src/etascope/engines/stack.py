@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 
 from ..errors import EngineError, TaskError
 from ..rules import read
-from .apart import Apart, filled
+from .apart import Apart, filled, finite
 from .base import Setting
-from .blame import user_code
+from .blame import out_of_memory, user_code
 from .data import tensors
 from .lane_functions import LaneFunctions
 from .lane_scaler import LaneScaler
@@ -327,22 +327,34 @@ class Stack:
     def _repeat_overflowed(self, grads_LP: Tensor, losses_L: Tensor, batches: Sequence[Any], t: int) -> None:
         """Take the gradient again at half the scale, in place, of the lanes in which it overflowed in fp16.
 
-        Their noise is then another one, so that the other lanes' does not move.
+        Their noise is then another one, so that the other lanes' does not move. All lanes take part, and only these
+        are used: neither the noise nor the rounding of a lane may hang on which others overflowed.
         """
         assert self.scaler is not None
-        lanes = _overflowed(grads_LP, losses_L)
+        lanes = self._overflowed(grads_LP, losses_L)
         for attempt in range(1, SKIPS + 1):
             if not len(lanes):
                 break
             self.scaler.halve(lanes)
             if attempt == SKIPS:
-                losses_L[lanes], grads_LP[lanes] = torch.nan, 0
+                losses_L[lanes], grads_LP[lanes], self.dead_at_L[lanes] = torch.nan, 0, t
+                self._idle(lanes)  # at once: every attempt is everybody's
                 break
+            before = {name: self.buffers[name].clone() for name in self.moving}
             with kept():
                 seed_all("again", self.seed, t, attempt)
-                grads_LP[lanes], losses_L[lanes] = self.gradients(batches, lanes)
-            lanes = lanes[_overflowed(grads_LP[lanes], losses_L[lanes])]
+                again_LP, again_L = self.gradients(batches)
+            grads_LP[lanes], losses_L[lanes] = again_LP[lanes], again_L[lanes]
+            for name, buffer in before.items():
+                buffer[lanes] = self.buffers[name][lanes]
+                self.buffers[name].copy_(buffer)
+            lanes = lanes[torch.isin(lanes, self._overflowed(again_LP, again_L))]
         self.scaler.grow()
+
+    def _overflowed(self, grads_LP: Tensor, losses_L: Tensor) -> Tensor:
+        """The numbers of the living lanes with a finite loss and a gradient that is none."""
+        alive_L = torch.isfinite(losses_L) & (self.dead_at_L < 0)
+        return (alive_L & ~torch.isfinite(grads_LP).all(dim=1)).nonzero().flatten()
 
     def undo(self) -> None:
         """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
@@ -372,25 +384,58 @@ class Stack:
         """The judged loss of every lane, L; nan where it raises."""
         if self.prepared.task.evaluate is None:
             try:
-                return self.validate(which)
-            except TaskError:
-                pass  # one lane that diverged must not take its neighbours down
-        with kept():
+                return self._in_parts(which)
+            except TaskError as error:
+                if out_of_memory(error):
+                    raise
+        with kept():  # one lane that diverged must not take its neighbours down
             values = [self.prepared.evaluate(self.lane(k), which, s.seed) for k, s in enumerate(self.unit)]
-        return torch.tensor(values, dtype=torch.float64)
+        values_L = torch.tensor(values, dtype=torch.float64)
+        if self.prepared.task.evaluate is not None or not (bad_L := values_L.isnan()).any() or bad_L.all():
+            return values_L
+        with self._at_init(bad_L.to(self.dead_at_L.device)):  # for the others' numbers are those of a whole stack
+            return self._in_parts(which).where(~bad_L, torch.nan)
 
-    def validate(self, which: tuple[int, ...]) -> Tensor:
-        """The validation loss of every lane, L, all at once."""
-        losses_L: Tensor = self.prepared.weighted(self.objective, which, self._losses)
+    def _in_parts(self, which: tuple[int, ...], lanes: Tensor | None = None) -> Tensor:
+        """The validation loss of all or some lanes, in halves where memory runs out."""
+        try:
+            return self.validate(which, lanes)
+        except TaskError as error:
+            n = len(self.unit) if lanes is None else len(lanes)
+            if n == 1 or not out_of_memory(error):
+                raise
+        lanes = torch.arange(n, device=self.dead_at_L.device) if lanes is None else lanes
+        return torch.cat([self._in_parts(which, half) for half in lanes.tensor_split(2)])
+
+    def validate(self, which: tuple[int, ...], lanes: Tensor | None = None) -> Tensor:
+        """The validation loss of all or some lanes, all at once."""
+        losses_L: Tensor = self.prepared.weighted(self.objective, which, lambda batch: self._losses(batch, lanes))
         return losses_L
 
-    def _losses(self, batch: Any) -> Tensor:
-        self.batch = batch
-        own = {"buffers": self.buffers, "options": {}, "rates": [], "leaves": []}  # judged by one measure
-        if self.scaler is not None:
-            own["scale"] = self.scaler.of(None)
+    @contextmanager
+    def _at_init(self, lanes_L: Tensor) -> Iterator[None]:
+        """With these lanes' parameters and buffers as they were at init."""
+        params_LP, buffers, inits = self.params_LP, self.buffers, self.init_L[lanes_L]
         try:
-            losses_L = self._loss(self.views, own)
+            self.params_LP = params_LP.clone()
+            self.params_LP[lanes_L] = self.init_IP[inits]
+            self.buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+            for name, buffer in self.buffers.items():
+                buffer[lanes_L] = self.init_buffers[name][inits]
+            self.views = self._views()
+            yield
+        finally:
+            self.params_LP, self.buffers = params_LP, buffers
+            self.views = self._views()
+
+    def _losses(self, batch: Any, lanes: Tensor | None) -> Tensor:
+        self.batch = batch
+        views, own = self._of(lanes)
+        own |= {"options": {}, "rates": [], "leaves": []}  # judged by one measure
+        if self.scaler is not None:
+            own["scale"] = self.scaler.of(lanes)
+        try:
+            losses_L = self._loss(views, own)
         except RuntimeError as error:
             if "atching rule not implemented" not in str(error):
                 raise
@@ -398,7 +443,7 @@ class Stack:
             self._loss = lambda params, own: torch.stack(
                 [self._lane_loss(_lane(params, k), _lane(own, k)) for k in range(len(self.unit))]
             )
-            losses_L = self._loss(self.views, own)
+            losses_L = self._loss(views, own)
         return losses_L.double().cpu()
 
     def lane(self, k: int) -> Objective:
@@ -415,6 +460,8 @@ class Stack:
 
     def bury(self, losses: Sequence[Tensor], first: int) -> bool:
         """Note the first non-finite loss, from step `first` on, of each living lane; whether all are dead."""
+        if not losses:
+            return False
         bad_TL = ~torch.isfinite(torch.stack(list(losses)))
         new_L = bad_TL.any(0) & (self.dead_at_L < 0)
         if new_L.any():
@@ -422,20 +469,33 @@ class Stack:
             self._idle(new_L)
         return bool((self.dead_at_L >= 0).all())
 
-    def bury_raising(self, batches: Sequence[Any], t: int) -> None:
-        """Bury the lanes on which the loss of step t raises, each by itself, though it does not at init."""
+    def bury_raising(self, batches: Sequence[Any], t: int) -> list[Any]:
+        """Bury the lanes on which the loss of step t raises, each by itself, though it does not at init.
+
+        Returns:
+            The batches to take the step with again: NaN that dead lanes alone would see is zero in them.
+        """
         with kept():
             raising = [
                 k
                 for k in range(len(self.unit))
                 if any(self.prepared.raises(self.lane(k), self._batch_of(b, k)) for b in batches)
             ]
-        if not all(self.prepared.accepts(self.unit[k], self._batch_of(b, k)) for k in raising for b in batches):
-            return
-        raising_L = torch.zeros_like(self.dead_at_L, dtype=torch.bool)
-        raising_L[raising] = True
-        self.dead_at_L[raising_L & (self.dead_at_L < 0)] = t
-        self._idle(raising_L)
+        if all(self.prepared.accepts(self.unit[k], self._batch_of(b, k)) for k in raising for b in batches):
+            raising_L = torch.zeros_like(self.dead_at_L, dtype=torch.bool)
+            raising_L[raising] = True
+            self.dead_at_L[raising_L & (self.dead_at_L < 0)] = t
+            self._idle(raising_L)
+        return [self._for_the_living(batch) for batch in batches]
+
+    def _for_the_living(self, batch: Any) -> Any:
+        """A batch in which streams that dead lanes alone read are finite."""
+        alive_L = self.dead_at_L < 0
+        if not isinstance(batch, Apart):
+            return batch if alive_L.any() else finite(batch)
+        assert self.data_L is not None
+        read = set(self.data_L[alive_L].tolist())
+        return Apart([own if i in read else finite(own) for i, own in enumerate(batch.batches)])
 
     def _batch_of(self, batch: Any, k: int) -> Any:
         if not isinstance(batch, Apart):
@@ -483,11 +543,6 @@ def stackable(prepared: Prepared, settings: Sequence[Setting]) -> dict[Hashable,
         bare = tuple(sorted(name for name in split.loss if not isinstance(prepared.homes.loss[name], int | float)))
         found.setdefault((switches, bare), []).append(setting)
     return found
-
-
-def _overflowed(grads_LP: Tensor, losses_L: Tensor) -> Tensor:
-    """The numbers of the lanes with a finite loss and a gradient that is none."""
-    return (torch.isfinite(losses_L) & ~torch.isfinite(grads_LP).all(dim=1)).nonzero().flatten()
 
 
 def _check_tensors(optimized: Sequence[Tensor], names: dict[int, str]) -> None:

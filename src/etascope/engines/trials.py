@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 
 from ..records import Engine as Ran
+from .apart import finite
 from .base import Setting
 from .data import CACHE_BYTES, tensors
 from .lanes import Lanes
@@ -214,7 +215,7 @@ def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int
     loop = Loop(prepared, Ran("loop", 1, torch.get_num_threads(), str(prepared.device)))
     built = prepared.build(setting.seed, setting.lr, setting.options)
     batches = prepared.batches(setting.seed, RUNG, setting.options)
-    read = iter(list(islice(batches, steps * prepared.task.accumulate)))
+    read = iter([finite(batch) for batch in islice(batches, steps * prepared.task.accumulate)])
     seed_all("trial", setting.seed)
     step_s = _timed(prepared, lambda t: loop.step(built, read, setting.lr), steps)
     return step_s + _evaluation_s(prepared, lambda which: prepared.evaluate(built.objective, which, setting.seed), run)
@@ -223,7 +224,7 @@ def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int
 def _time_lanes(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:
     """Seconds per step of one of these lanes in a run of `run` steps, with evaluation, without reading data."""
     stack, accumulate = Stack(prepared, unit, alone=len(unit) == 1), prepared.task.accumulate
-    read = iter(list(islice(stack.batches(RUNG), steps * accumulate)))
+    read = iter([finite(batch) for batch in islice(stack.batches(RUNG), steps * accumulate)])
     seed_all("trial", stack.seed)
     with quiet():
         step_s = _timed(prepared, lambda t: stack.step(list(islice(read, accumulate)), 1.0, t), steps)

@@ -31,17 +31,19 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         outbox.write(pickle.dumps((kind, value)))
         outbox.flush()
 
-    path, payload, device, ran = pickle.load(inbox)
+    path, payload, device, modes = pickle.load(inbox)
     sys.path[:] = path
     try:
         import torch
 
         from .choose import rebuild_engine
         from .prepared import Prepared
+        from .randomness import set_modes
         from .stack import quiet
         from .trials import STEPS, samples_of, try_out
 
         torch.set_num_threads(1)
+        set_modes(*modes)
         prepared = Prepared(pickle.loads(payload), torch.device(device))
         with suppress(Exception):  # what is loaded at the first step should not count in a trial
             try_out(prepared, [("loop", 1)], samples_of(prepared, (), 0, 1), STEPS, 1, counts=(1,))
@@ -60,7 +62,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
                 if engine is None or engine.ran != ran:
                     engine = rebuild_engine(prepared, ran)
                 with quiet():
-                    done = engine.train(unit, steps, rung, lambda n: send("tick", n))
+                    done = engine.train(unit, steps, rung, lambda *told: send("tick", told))
         except BaseException as error:
             send("raised", _sendable(error))
         else:

@@ -14,20 +14,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from ..errors import EngineError
 from ..records import Engine as Ran
-from .base import Facts, Setting, Tick, Trained, Unit
+from .base import Facts, Setting, Tick, Told, Trained, Unit
 from .lanes import Lanes
 from .loop import Loop
 from .prepared import Prepared
+from .randomness import modes
 
 Job: TypeAlias = tuple[str, Any]  # "trial" or "train", and what it is of
 
 __all__ = ["Pool", "Workers", "cores", "sendable"]
 
 PAYLOAD_BYTES = 2**30  # a task larger than this is not copied into every process
+GONE = (EOFError, OSError, pickle.UnpicklingError)  # how it shows that a process died, the last in mid-answer
+DYING_S = 5  # seconds that a process has to end once its answers have
 NEXT_MOVE = "Use engine='loop' or engine='lanes', which train in this process."
 
 
@@ -60,7 +64,7 @@ class Pool:
     """
 
     def __init__(self, payload: bytes, device: str, count: int) -> None:
-        self._hello = pickle.dumps((list(sys.path), payload, device, None))
+        self._hello = pickle.dumps((list(sys.path), payload, device, modes()))
         self._processes: list[subprocess.Popen[bytes]] = [self._started() for _ in range(count)]
         self._closed = False
         self._changing = threading.Lock()
@@ -87,7 +91,10 @@ class Pool:
         """Wait until every process has the task; why one cannot take it, or None."""
         self._greeting.join()
         for process in self._processes:
-            kind, value = self._read(process)
+            try:
+                kind, value = self._read(process)
+            except GONE:
+                return f"a worker process ended at once, with exit code {_exit_code(process)}"
             if kind != "ready":
                 return f"a worker process cannot take the task ({value})"
         return None
@@ -99,6 +106,7 @@ class Pool:
         """Have each job done by whichever process is free, this one among them; (index, answer) as they come.
 
         A process that dies is started again, and its job is done once more; if it dies of it again, that is an error.
+        Errors are raised once the jobs under way are finished, so that these are not lost.
 
         Args:
             jobs: what is to be done.
@@ -113,76 +121,105 @@ class Pool:
 
         data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
         todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
-        answers = deque[tuple[int, Any]]()
+        answers, given_up, errors = deque[tuple[int, Any]](), list[int](), list[BaseException]()
+        failed = threading.Event()
+
+        def told(i: int, *new: int) -> None:
+            said.put(("tick", i, new))
 
         def feed(number: int) -> None:
-            with suppress(IndexError):
-                while not self._closed:
+            while not (self._closed or failed.is_set()):
+                try:
                     i = todo.popleft()
-                    self._do(number, i, data[i], said)
+                except IndexError:
+                    return
+                try:
+                    kind, value = self._do(number, data[i], partial(told, i))
+                except BaseException as error:  # or it would be waited for forever
+                    kind, value = "raised", error
+                if kind != "done":
+                    failed.set()
+                said.put((kind, i, value))
+
+        def fail(error: BaseException) -> None:
+            failed.set()
+            errors.append(error)
+            with suppress(IndexError):
+                while True:
+                    given_up.append(todo.pop())
 
         def listen(*, wait: bool) -> None:
             with suppress(queue.Empty):
                 while True:
                     kind, i, value = said.get(block=wait)
+                    wait = False
                     if kind == "tick":
-                        tick(value)
+                        tick(*value)
                     elif kind == "done":
                         answers.append((i, value))
                     else:
-                        todo.clear()
-                        raise value if kind == "raised" else _ended_twice(jobs[i], value)
-                    wait = False
+                        given_up.append(i)
+                        fail(value if kind == "raised" else _ended_twice(jobs[i], value))
 
-        def tell(steps: int) -> None:
-            tick(steps)
+        def tell(*new: int) -> None:
+            tick(*new)
             listen(wait=False)
 
-        first = todo.popleft()
+        mine: int | None = todo.popleft()
         threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(todo)))]
         for thread in threads:
             thread.start()
-        missing, mine = len(jobs), deque([first])
-        while missing:
+        answered = 0
+        while answered + len(given_up) < len(jobs):
             try:
-                if mine:
-                    answers.appendleft((mine[0], here(jobs[mine[0]], tell)))
-                    mine.clear()
-                    with suppress(IndexError):
-                        mine.append(todo.popleft())
-                else:
+                if mine is None:
                     listen(wait=True)
-            except (Exception, KeyboardInterrupt):
-                todo.clear()
+                else:
+                    answers.append((mine, here(jobs[mine], tell)))
+            except KeyboardInterrupt:
                 yield from answers  # what is done is done
                 raise
+            except Exception as error:
+                given_up += [] if mine is None else [mine]
+                fail(error)
             while answers:
-                missing -= 1
+                answered += 1
                 yield answers.popleft()
+            mine = None
+            with suppress(IndexError):
+                mine = todo.popleft()
+        if errors:
+            raise errors[0]
 
-    def _do(self, number: int, i: int, data: bytes, said: queue.SimpleQueue[tuple[str, int, Any]]) -> None:
-        told = 0
+    def _do(self, number: int, data: bytes, tick: Tick) -> tuple[str, Any]:
+        """How a job ended, and its answer, error or exit code."""
+        code = 0
         for _ in range(2):
-            process = self._processes[number]
+            told = Told(tick)
             try:
+                process = self._living(number)
                 self._write(process, data)
                 while (answer := self._read(process))[0] == "tick":
-                    told += answer[1]
-                    said.put(("tick", i, answer[1]))
-                said.put((answer[0], i, answer[1]))
-                return
-            except (EOFError, OSError):
-                with self._changing:
-                    if self._closed:
-                        return
-                    code = process.wait()
-                    self._processes[number] = again = self._started()
-                said.put(("tick", i, -told))
-                told = 0
-                with suppress(EOFError, OSError):  # if it cannot even start, the job finds out
-                    self._write(again, self._hello)
-                    self._read(again)
-        said.put(("ended", i, code))
+                    told(*answer[1])
+                return answer
+            except GONE:
+                told.take_back()
+                code = _exit_code(self._processes[number])
+        return "ended", code
+
+    def _living(self, number: int) -> subprocess.Popen[bytes]:
+        """A process, started again if it has ended."""
+        process = self._processes[number]
+        if process.poll() is None:
+            return process
+        with self._changing:
+            if self._closed:
+                raise EOFError
+            _end([process])
+            self._processes[number] = again = self._started()
+        self._write(again, self._hello)
+        self._read(again)
+        return again
 
     def _write(self, process: subprocess.Popen[bytes], data: bytes) -> None:
         assert process.stdin is not None
@@ -212,6 +249,15 @@ def _ended_twice(job: Job, code: int) -> EngineError:
         f"a worker process ended twice, with exit code {code}, at {at}.",
         f"It may have run out of memory. {NEXT_MOVE}",
     )
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process whose answers have ended; it is killed if it goes on without them."""
+    try:
+        return process.wait(DYING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

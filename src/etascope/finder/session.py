@@ -57,9 +57,12 @@ class Session:
         self.rungs: list[Rung] = []
         self._trained: list[list[Curve]] = []  # of each rung, as the engine gave it
         self._failures: list[tuple[int, BaseException]] = []  # (rung, what a training function raised)
+        self._spoilt: list[str] = []  # where data that only some settings saw holds NaN
         self.spent = spent
         self.step_s, self.deadline = step_s, deadline
         self._pace = (0.0, 0)  # seconds and training steps of the latest rung
+        self._live, self._dropped = 0, 0
+        self._expected: int | None = None
         self.eval_s = 0.0
         self._start = math.nan  # stands for the loss at init where that is unknown
         self._began = time.perf_counter()
@@ -74,11 +77,16 @@ class Session:
         units = self.engine.units(settings)
         results = [self.journal.find(rung, steps, unit) for unit in units]
         for known in filter(None, results):
-            self.progress.tick(sum(c.trained for c in known.curves))
+            done_before = sum(c.trained for c in known.curves)
+            self._tick(done_before, sum(c.diverged for c in known.curves), steps * len(known.curves) - done_before)
             self._keep(rung, steps, known)
         todo = [i for i, known in enumerate(results) if known is None]
+        self._live = sum(len(units[i]) for i in todo)
+        self._tell_lanes()
         start = time.perf_counter()
-        for k, done in self.engine.train_each([units[i] for i in todo], steps, rung, self.progress.tick):
+        for k, done in self.engine.train_each([units[i] for i in todo], steps, rung, self._tick):
+            self._live -= sum(not c.diverged for c in done.curves)
+            self._tell_lanes()
             now = time.perf_counter()
             start, seconds = now, now - start
             self._pace = self._pace[0] + seconds, self._pace[1] + sum(c.trained for c in done.curves)
@@ -89,6 +97,24 @@ class Session:
             results[todo[k]] = done
             self._keep(rung, steps, done)
         return [curve for done in results if done is not None for curve in done.curves]
+
+    def expect(self, steps: int) -> None:
+        """Tell progress of the training steps to come; those that diverging settings do not take are then taken off."""
+        self._expected = steps
+        self.progress.start(steps)
+
+    def _tick(self, steps: int, dropped: int = 0, spared: int = 0, /) -> None:
+        self.progress.tick(steps)
+        if spared and self._expected is not None:
+            self._expected -= spared
+            self.progress.start(self._expected)
+        if dropped:
+            self._live, self._dropped = max(self._live - dropped, 0), self._dropped + dropped
+            self._tell_lanes()
+
+    def _tell_lanes(self) -> None:
+        if callable(tell := getattr(self.progress, "lanes", None)):  # a user's own progress need not have it
+            tell(self._live, self._dropped)
 
     def memory(self, settings: Sequence[Setting]) -> int | None:
         """About what memory it takes to train these, in bytes; None where that is a training function's affair."""
@@ -133,10 +159,14 @@ class Session:
         ) from first
 
     def must_have_clean_data(self) -> None:
-        """Raise where no setting of the latest rung stayed finite, and NaN in the data that they all saw is why."""
+        """Raise where nothing in the latest rung stayed finite, and NaN in the data that they all saw is why.
+
+        Where it is the data of some alone (a fold, a seed), and others answer, the record says so.
+        """
         rung, prepared = self.rungs[-1], getattr(self.engine, "prepared", None)
         if prepared is None:
             return
+        answered = any(math.isfinite(lane.mean) for lane in rung.lanes)
         seen: dict[tuple[int, Options], list[int | None]] = {}
         for c in rung.curves:
             seen.setdefault((c.seed, prepared.data_options(c.options)), []).append(c.diverged_at)
@@ -144,8 +174,12 @@ class Session:
             steps = [step + 1 for step in ends if step is not None]
             if len(steps) < len(ends):
                 continue
-            if (fault := prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)) is not None:
+            fault = prepared.find_nan(seed, len(self.rungs) - 1, max(steps), options)
+            if fault is None:
+                continue
+            if not answered:
                 raise TaskError(f"no setting stayed finite, and the data is why: {fault}.", "Clean the data.")
+            self._spoilt.append(f"no setting that saw it stayed finite: {fault}")
 
     def init(self, curve: Curve) -> float:
         """The loss at init that a curve starts from; where it is unknown, what the least lr of all ended with.
@@ -177,7 +211,7 @@ class Session:
             "wall_s": time.perf_counter() - self._began + self._replayed_s,
             "rungs": tuple(self.rungs),
             "versions": versions(),
-            "notes": (*f.notes, *self._failed()),
+            "notes": (*f.notes, *self._failed(), *self._spoilt),
             "paste": f.paste,
         }
 

@@ -205,7 +205,7 @@ def sweep(
     )
     with opened(asked) as (session, head):
         session.journal.begin(head)
-        asked.told.start(len(settings) * session.horizon)
+        session.expect(len(settings) * session.horizon)
         needed = session.memory(settings)
         takes = "" if needed is None else f"; {n.size(needed)}"
         asked.told.plan(f"plan: {_trained_by(session)}; {said} x {n.steps(session.horizon)}{takes}")
