@@ -379,3 +379,25 @@ class TestJudging:
         assert final_loss(40, plan, [], val) == (37 + 38 + 39 + 40) / 4
         assert final_loss(25, None, [9.0] * 22 + [1.0, 2.0, 3.0], []) == 2.0
         assert final_loss(1, None, [7.0], []) == 7.0
+
+
+@pytest.mark.parametrize("how", [{"shuffle": True}, {"shuffle": True, "drop_last": True}, {}])
+def test_rows_of_tensors_are_gathered_as_the_loader_would(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one lookup for a batch, where a loader does no more; a subclass of the dataset is read by the loader."""
+
+    class Own(TensorDataset):
+        pass
+
+    def read(dataset: TensorDataset) -> list[Any]:
+        loader = DataLoader(dataset, batch_size=7, **how)
+        monkeypatch.setattr(data_module, "_gathered", lambda own: gathered.append(1) or truly(own))
+        return list(itertools.islice(Stream(loader, 3, torch.device("cpu")).batches(), 12))
+
+    gathered: list[int] = []
+    truly = data_module._gathered
+    rows = torch.randn(30, 4), torch.arange(30)
+    ours, theirs = read(TensorDataset(*rows)), read(Own(*rows))
+    assert len(gathered) == 12 // (4 if how.get("drop_last") else 5) + 1
+    for a, b in zip(ours, theirs, strict=True):
+        assert type(a) is type(b) is list
+        assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))

@@ -266,8 +266,9 @@ def test_memory_that_runs_out_in_evaluation_halves_that_alone(
     assert tried == ({6, 3} if fits == 4 else {6, 3, 2, 1})
 
 
-@pytest.mark.parametrize("name", ["lanes", "loop"])
-@pytest.mark.parametrize("call", [30, 31, 32])
+@pytest.mark.parametrize(
+    ("name", "call"), [*(("lanes", n) for n in (2, 3, 5, 8, 20)), *(("loop", n) for n in (30, 31, 32))]
+)
 def test_memory_that_runs_out_by_chance_is_no_divergence(name: str, call: int) -> None:
     """Neither in a step nor in an evaluation: it would be taken for the parameters' fault."""
     calls: list[int] = []

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tasks import CPU, KINDS, cross_entropy, lanes_of, small_task
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,8 +23,6 @@ from etascope.engines.replay import Drifted, Memory, Replay, is_checked
 from etascope.engines.stack import Stack
 from etascope.errors import TaskError
 from etascope.records import Engine as Ran
-
-from .small_tasks import CPU, KINDS, cross_entropy, lanes_of, small_task
 
 Program = list[tuple[str, int, int]]
 SIDE = 3  # all tensors of random programs are of this many rows and columns
@@ -139,7 +138,7 @@ def test_what_no_list_of_operations_can_say_is_refused(what: str) -> None:
 def curves(task: Any, *, replays: bool = True, steps: int = 60) -> Any:
     lanes = Lanes(Prepared(task, CPU), Ran("lanes", 3, 1, "cpu"))
     lanes._replays = replays
-    return lanes.train(lanes_of([0.01, 0.03, 0.1]), steps, 0, lambda n: None).curves
+    return lanes.train(lanes_of([0.01, 0.03, 0.1]), steps, 0, lambda *_: None).curves
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "dropout"])
@@ -174,7 +173,7 @@ def test_what_changes_outside_of_tensors_is_found_and_trained_again_without_reco
 
     prepared, told = Prepared(task(), CPU), list[int]()
     lanes = Lanes(prepared, Ran("lanes", 3, 1, "cpu"))
-    found = lanes.train(lanes_of([0.01, 0.03, 0.1]), 30, 0, told.append).curves
+    found = lanes.train(lanes_of([0.01, 0.03, 0.1]), 30, 0, lambda *new: told.append(new[0])).curves
     assert not lanes._replays
     assert sum(told) == sum(c.trained for c in found) == 90
     values = [v for _, v in found[0].train]
@@ -262,6 +261,6 @@ def test_one_lane_at_a_time_is_the_loop(kind: str) -> None:
     alone = Lanes(Prepared(task, CPU), Ran("lanes", 1, 1, "cpu"))
     loop = Loop(Prepared(task, CPU), Ran("loop", 1, 1, "cpu"))
     for s in settings:
-        ours, theirs = (e.train([s], 50, 0, lambda n: None).curves[0] for e in (alone, loop))
+        ours, theirs = (e.train([s], 50, 0, lambda *_: None).curves[0] for e in (alone, loop))
         for (_, a), (_, b) in zip(ours.train + ours.val, theirs.train + theirs.val, strict=True):
             assert a == pytest.approx(b, rel=1e-9)

@@ -228,7 +228,7 @@ def test_a_process_that_dies_at_the_greeting_is_a_reason(tmp_path: Path, monkeyp
 
 
 class Killed:
-    """A loss whose process is killed at its thirtieth call, as long as there are files to take away."""
+    """A loss whose process is killed at its twelfth call, as long as there are files to take away."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.parent, self.calls = folder, os.getpid(), {os.getpid(): 0}
@@ -236,7 +236,7 @@ class Killed:
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
         pid = os.getpid()
         self.calls[pid] = self.calls.get(pid, 0) + 1
-        if self.calls[pid] == 30 and pid != self.parent:
+        if self.calls[pid] == 12 and pid != self.parent:
             for left in self.folder.iterdir():
                 with suppress(FileNotFoundError):  # another process was first
                     left.unlink()
@@ -264,9 +264,9 @@ def test_a_sweep_whose_processes_are_killed_goes_on_to_the_same_bits(
         alone.setattr(Workers, "_started", lambda *_: None)
         truth = swept(None, 0)
     with pytest.raises(EngineError, match=r"ended twice, with exit code -9, at \{lr: .* of 60 steps"):
-        swept(tmp_path / "run", 3)  # both once, while at it, and then one of them again
+        swept(tmp_path / "run", 2)  # once, while at it, and then again
     journal = tmp_path / "run" / "journal.jsonl"
-    assert len(journal.read_text().splitlines()) == 1 + 1  # what the other process was at
+    assert 1 + 1 <= len(journal.read_text().splitlines()) < 1 + 4  # what the others had done, and were at
     found = swept(tmp_path / "run", 0)
     assert not list(kills.iterdir())
     assert found.rungs == truth.rungs  # to the bit
@@ -276,11 +276,12 @@ def test_a_sweep_whose_processes_are_killed_goes_on_to_the_same_bits(
 
 def test_processes_that_die_in_trials_leave_one_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETASCOPE_TEST_PARENT", str(os.getpid()))
+    monkeypatch.setattr(choose_module, "WORTH_STARTING_S", 0)
     monkeypatch.setattr(choose_module, "WORTH_PROCESSES_S", 0)
     monkeypatch.setattr(choose_module, "cores", lambda: 2)
     chosen = choose_module.choose(Prepared(small_task(loss=deadly), CPU), "auto", 0, 4000)
     assert not isinstance(chosen.engine, Workers)
-    assert "; one process: a worker process ended twice, with exit code 9, at a trial" in chosen.engine.ran.why
+    assert "; one process: a worker process ended at once, with exit code 9" in chosen.engine.ran.why
 
 
 def test_other_processes_compute_in_the_modes_of_this_one() -> None:
@@ -361,4 +362,4 @@ def test_a_script_needs_no_guard_and_goes_on_where_it_was(tmp_path: Path) -> Non
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split("\n")[:2] == ["started", "2 3"]
-    assert len((tmp_path / "run" / "journal.jsonl").read_text().splitlines()) == 1 + 3
+    assert len((tmp_path / "run" / "journal.jsonl").read_text().splitlines()) == 1 + 2  # stacks

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from ..errors import TaskError
 from .base import Options
@@ -96,7 +104,7 @@ class Stream:
         kept = len(self._kept) if keep else 0
         yield from self._kept[:kept]
         source = Source("data", self.seed)
-        inside = nullcontext if isinstance(self.data, Sequence) else source.inside
+        inside = nullcontext if isinstance(self.data, Sequence) or _is_plain(self.data) else source.inside
         read = itertools.islice(self._read(), kept, None)
         while True:
             with inside():
@@ -113,11 +121,37 @@ class Stream:
         for epoch in itertools.count():
             if isinstance(own, DataLoader):
                 _set_epoch(own, epoch)
+                if _is_plain(own):
+                    yield from _some(_gathered(own), "train")
+                    continue
             elif not isinstance(own, Sequence):
                 epoch_data = own(derive("data", self.seed) + epoch, **self.options)
                 yield from _some(epoch_data, "train (called with a seed)")
                 continue
             yield from _some(own, "train")
+
+
+def _is_plain(loader: Any) -> bool:
+    """Whether it is a loader that does no more than put rows of tensors together, with no randomness but its order."""
+    return (
+        isinstance(loader, DataLoader)
+        and type(loader.batch_sampler) is BatchSampler
+        and type(loader.batch_sampler.sampler) in (RandomSampler, SequentialSampler)
+        and type(loader.dataset) is TensorDataset
+        and not hasattr(loader.dataset, "__getitems__")
+        and loader.collate_fn is default_collate
+        and loader.num_workers == 0
+        and not loader.pin_memory
+        and all(type(t) is Tensor and not t.requires_grad for t in loader.dataset.tensors)
+    )
+
+
+def _gathered(loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
+    """What the loader would yield, by one lookup for a batch instead of one for each of its rows."""
+    parts: Sequence[Tensor] = loader.dataset.tensors  # type: ignore[attr-defined]
+    for indices in loader.batch_sampler or ():
+        at = torch.as_tensor(indices)
+        yield [part[at] for part in parts]
 
 
 def _some(batches: Iterable[Any], name: str) -> Iterator[Any]:

@@ -441,7 +441,7 @@ class Stack:
                 raise
             # torch's fused recurrent layers have none: each lane then takes them as they are
             self._loss = lambda params, own: torch.stack(
-                [self._lane_loss(_lane(params, k), _lane(own, k)) for k in range(len(self.unit))]
+                [self._lane_loss(_lane(params, k), _lane(own, k)) for k in range(len(params[self.names[0]]))]
             )
             losses_L = self._loss(views, own)
         return losses_L.double().cpu()

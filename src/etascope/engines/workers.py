@@ -102,8 +102,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def ask(self, jobs: Sequence[Job], tick: Tick, here: Callable[[Job, Tick], Any]) -> Iterator[tuple[int, Any]]:
-        """Have each job done by whichever process is free, this one among them; (index, answer) as they come.
+    def ask(
+        self, jobs: Sequence[Job], tick: Tick, here: Callable[[Job, Tick], Any] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Have each job done by whichever process is free; (index, answer) as they come.
 
         A process that dies is started again, and its job is done once more; if it dies of it again, that is an error.
         Errors are raised once the jobs under way are finished, so that these are not lost.
@@ -111,7 +113,7 @@ class Pool:
         Args:
             jobs: what is to be done.
             tick: progress.
-            here: does a job in this process. Answers of others that come meanwhile follow its own.
+            here: does a job in this process, which then is one of them; answers that come meanwhile follow its own.
 
         Raises:
             EngineError: a job ended two processes.
@@ -165,14 +167,14 @@ class Pool:
             tick(*new)
             listen(wait=False)
 
-        mine: int | None = todo.popleft()
+        mine = None if here is None else todo.popleft()
         threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(todo)))]
         for thread in threads:
             thread.start()
         answered = 0
         while answered + len(given_up) < len(jobs):
             try:
-                if mine is None:
+                if here is None or mine is None:
                     listen(wait=True)
                 else:
                     answers.append((mine, here(jobs[mine], tell)))
@@ -187,7 +189,7 @@ class Pool:
                 yield answers.popleft()
             mine = None
             with suppress(IndexError):
-                mine = todo.popleft()
+                mine = None if here is None else todo.popleft()
         if errors:
             raise errors[0]
 
