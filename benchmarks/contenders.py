@@ -20,7 +20,7 @@ from torch import nn
 
 HELD = True  # False reads the DataLoader anew in every pass, as most scripts do: a weaker baseline
 LOOK = 64  # steps between two looks at whether the loss is finite
-PACE_S, PACES = 0.4, 5  # seconds that a step's pace is taken over, and how often it is
+PACE_S, PACES = 0.15, 5  # seconds that a step's pace is taken over, at least, and how often it is
 
 
 class Loss(nn.Module):
@@ -147,20 +147,17 @@ def loop_pace(asked, task):
         plain.step(optimizer, batch)
     batches = itertools.cycle(read)
 
-    def seconds(steps):
+    def whole(steps):
         start = now(asked)
         for _ in range(steps):
             plain.step(optimizer, next(batches))
         return now(asked) - start
 
-    return {"seconds": pace(seconds) * len(asked["lrs"]), "flop": flop.get_total_flops() * len(asked["lrs"])}
+    return {"seconds": pace(whole) * len(asked["lrs"]), "flop": flop.get_total_flops() * len(asked["lrs"])}
 
 
 def lanes_pace(asked, task):
-    """Seconds of a step of K settings as lanes, data in memory.
-
-    A training's start is taken off: twice the steps take one start more than it, and so many steps.
-    """
+    """Seconds of a step of K settings as lanes, data in memory."""
     from etascope.engines import Lanes, Prepared, Setting
     from etascope.records import Engine
 
@@ -174,17 +171,26 @@ def lanes_pace(asked, task):
             lanes.train(unit, steps, 0, lambda done: None)
         return now(asked) - start
 
-    return {"seconds": pace(lambda steps: whole(2 * steps) - whole(steps))}
+    return {"seconds": pace(whole)}
 
 
-def pace(seconds):
-    """Seconds of a step by `seconds(steps)`, once all who are measured together are warm."""
-    seconds(2)
-    steps = max(2, round(PACE_S / max(seconds(4) / 4, 1e-6)))
-    seconds(steps)
+def pace(whole):
+    """Seconds of a step by `whole(steps)`, once all who are measured together are warm.
+
+    A training's start is taken off: it is in the time of n steps and in that of 2n. The least of several times is the
+    surest.
+    """
+
+    def difference(times):
+        once_s, twice_s = zip(*((whole(steps), whole(2 * steps)) for _ in range(times)), strict=True)
+        return min(twice_s) - min(once_s)
+
+    steps = 2
+    while difference(2) < PACE_S:  # two, since the first reads the data
+        steps *= 2
     print("ready", flush=True)
     sys.stdin.readline()
-    return statistics.median(seconds(steps) for _ in range(PACES)) / steps
+    return difference(PACES) / steps
 
 
 def now(asked):
