@@ -10,7 +10,8 @@ imports, reading the data, calibration and compilation are inside. The baselines
 
 - loop: one setting after the other, with one thread or one per core, whichever a short trial shows to be faster;
 - two processes: the same loop, each with half of the settings and one thread;
-- compiled loop: model and loss by `torch.compile`, once for all settings, with an empty cache.
+- compiled loop: model and loss by `torch.compile`, once for all settings, with an empty cache. It trains one setting
+  after the other, as the loop does, so how it stands to the loop hardly depends on K: it runs at `--compiled-at`.
 
 All three hold the batches of one pass through the data in memory: stricter than a loop over a DataLoader, which most
 scripts are (`contenders.py`). The steps are as many as the loop takes `--seconds` for.
@@ -133,7 +134,7 @@ class Bench:
         elif contender == "two processes":
             together = [self.asked("loop", lrs[i::2], 1, **plan) for i in (0, 1)]
         else:
-            together = [self.asked(contender, lrs, self.best(contender)[0], **plan)]
+            together = [self.asked(contender, lrs, self.best("loop")[0], **plan)]
         seconds, said = run(together)
         print(f"  {self.name}, {len(lrs)} x {horizon} steps: {contender} {seconds:.1f} s", file=sys.stderr, flush=True)
         losses = np.empty(len(lrs))
@@ -148,10 +149,11 @@ class Bench:
             horizon = math.ceil(1.05 * horizon * least_s / trained[0])
         return horizon, trained
 
-    def wall_clock(self, k, least_s, repeats):
-        """The row of K settings."""
+    def wall_clock(self, k, least_s, repeats, compiled):
+        """The row of K settings; `compiled`: whether the compiled loop is among the baselines."""
         lrs, failed, losses, engine = lrs_of(k), {}, {}, None
-        seconds = {name: [None] * repeats for name in (*BASELINES, "etascope")}
+        names = [name for name in (*BASELINES, "etascope") if compiled or name != "compiled loop"]
+        seconds = {name: [None] * repeats for name in names}
         horizon, trained = self.long_enough(lrs, least_s)
         seconds["loop"][0], losses["loop"], _ = trained
         for i in range(repeats):
@@ -166,12 +168,13 @@ class Bench:
                     continue
                 engine = said.get("engine", engine)
         ratios = [
-            min(seconds[n][i] for n in BASELINES if seconds[n][i]) / seconds["etascope"][i] for i in range(repeats)
+            min(seconds[n][i] for n in BASELINES if n in seconds and seconds[n][i]) / seconds["etascope"][i]
+            for i in range(repeats)
         ]
         return {
             "asked_s": least_s,
             "horizon": horizon,
-            "threads": {n: self.best(n)[0] for n in ("loop", "compiled loop") if n not in failed},
+            "threads": self.best("loop")[0],
             "seconds": seconds,
             "failed": failed,
             "engine": engine,
@@ -213,7 +216,7 @@ def slowest(together):
 
 def close(seconds):
     """The baselines that the first repeat showed to be the best, or nearly."""
-    first = {name: seconds[name][0] for name in BASELINES if seconds[name][0]}
+    first = {name: seconds[name][0] for name in BASELINES if name in seconds and seconds[name][0]}
     return [name for name, took in first.items() if took <= CLOSE * min(first.values())]
 
 
@@ -305,6 +308,7 @@ def arguments():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60.0, help="that the loop takes at least")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--compiled-at", default="32", help="K at which the compiled loop runs, with commas")
     parser.add_argument("--steady", action="store_true", help="measure the steady state, not the wall-clock")
     parser.add_argument("--peak-tflops", type=float, help="of the device: the steady state then says what share it has")
     parser.add_argument("--skip-done", action="store_true", help="skip cells that have their row, of as many repeats")
@@ -337,7 +341,7 @@ def main():
                     beside = {(ran["workers"], ran["threads"], ran["chunk"])} if ran["engine"] == "lanes" else set()
                     measured = bench.steady(k, beside)
                 else:
-                    measured = bench.wall_clock(k, args.seconds, args.repeats)
+                    measured = bench.wall_clock(k, args.seconds, args.repeats, str(k) in args.compiled_at.split(","))
             except Failed as error:
                 print(f"{name:14} K={k:<3} failed: {error}", flush=True)
                 continue
