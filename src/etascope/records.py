@@ -239,6 +239,11 @@ class Engine:
     why: str = ""
     workers: int = 1
 
+    @property
+    def name(self) -> str:
+        """The engine in words: lanes may train settings one at a time."""
+        return "lanes one at a time" if self.engine == "lanes" and self.chunk == 1 else self.engine
+
 
 @dataclass(frozen=True)
 class Predicted:

@@ -197,12 +197,12 @@ def _side_by_side(
         no_faster = Chosen(alone.engine, spent, alone.step_s)
         return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
     one, ratio = alone.engine.ran, f"{alone.step_s / took[best]:.1f}×"
+    ran = Ran(*best, 1, str(prepared.device), "", count)
     if best[0] == one.engine:
         why = f"{one.why}; {count} processes {ratio} one"
     else:
-        why = f"{count} processes of {best[0]} {ratio} one of {one.engine}, measured"
-    ran = Ran(*best, 1, str(prepared.device), why, count)
-    return Chosen(Workers(prepared, ran, pool), spent, took[best])
+        why = f"{count} processes of {ran.name} {ratio} one of {one.name}, measured"
+    return Chosen(Workers(prepared, replace(ran, why=why), pool), spent, took[best])
 
 
 def _said(alone: Chosen, reason: str) -> Chosen:

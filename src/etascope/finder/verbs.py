@@ -307,7 +307,7 @@ def _trained_by(session: Session) -> str:
     groups = "" if facts.groups == 1 else f", {n.plural(facts.groups, 'group')}"
     threads = "" if ran.threads == 0 else f", {n.plural(ran.threads, 'thread')}"
     processes = "" if ran.workers == 1 else f" in {ran.workers} processes"
-    return f"{facts.optimizer}{groups}; {ran.engine}{processes}{threads} ({ran.why})"
+    return f"{facts.optimizer}{groups}; {ran.name}{processes}{threads} ({ran.why})"
 
 
 def _steps(session: Session, head: Head) -> int:
