@@ -18,7 +18,7 @@ from .base import Facts, OneByOne, Setting, Tick, Trained
 from .blame import out_of_memory, user_code
 from .effective import EffectiveLr
 from .judging import final_loss, thin
-from .prepared import Built, Prepared
+from .prepared import Built, Prepared, judged
 from .randomness import seed_all
 
 __all__ = ["SKIPS", "TICK", "Loop", "finished"]
@@ -70,7 +70,8 @@ class Loop(OneByOne):
                 effective.note(held(built.optimizer), _as_lane(lrs[t], p.device), t)
             if (which := evaluate_at.get(t + 1)) is not None:
                 start = time.perf_counter()
-                val.append((t + 1, p.evaluate(built.objective, which, setting.seed)))
+                with judged(built.optimizer):
+                    val.append((t + 1, p.evaluate(built.objective, which, setting.seed)))
                 eval_s += time.perf_counter() - start
             if t + 1 - told == TICK:
                 tick(TICK)

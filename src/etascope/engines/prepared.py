@@ -29,7 +29,7 @@ from .judging import Judging, plan_judging
 from .options import Homes, Split, dropouts, homes_of
 from .randomness import derive, kept, seed_all
 
-__all__ = ["Objective", "Prepared"]
+__all__ = ["Built", "Objective", "Prepared", "judged"]
 
 
 class Objective(nn.Module):
@@ -199,6 +199,7 @@ class Prepared:
                 )
         for group in optimizer.param_groups:
             group.update(self.split(options).optimizer)
+        train_mode(optimizer)
         return optimizer, tuple(float(group["lr"]) / lr for group in optimizer.param_groups)
 
     def batches(self, seed: int, rung: int, options: Options = (), *, keep: bool = True) -> Iterator[Any]:
@@ -507,6 +508,23 @@ class Prepared:
             f"{final} of {sum(batch_rows)} examples at the full horizon; a run evaluates at most as many examples as "
             "it trains on (a third of its cost), in whole batches evenly spaced, at least one"
         )
+
+
+@contextlib.contextmanager
+def judged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """With the weights that the optimizer wants judged: Schedule-Free's differ from those that it trains."""
+    if (judge := getattr(optimizer, "eval", None)) is not None:
+        judge()
+    try:
+        yield
+    finally:
+        train_mode(optimizer)
+
+
+def train_mode(optimizer: torch.optim.Optimizer) -> None:
+    """Have the optimizer train, if it knows other modes."""
+    if (train := getattr(optimizer, "train", None)) is not None:
+        train()
 
 
 @contextlib.contextmanager
