@@ -130,6 +130,7 @@ class Stack:
         self.shared: dict[str, Tensor] = {}
         self.init_buffers: dict[str, Tensor] = {}  # along I, of what lanes have each their own
         self.moving = [name for name in inits[0] if name in self.prepared.moving]
+        self._all_buffers = {name for name, _ in self.objective.named_buffers()}
         for name in inits[0].keys() - set(self.names):
             if name in self.moving or not all(torch.equal(own[name], inits[0][name]) for own in inits):
                 self.init_buffers[name] = torch.stack([own[name] for own in inits])
@@ -243,7 +244,7 @@ class Stack:
             grads, losses = self._gradient(dict(zip(self.names, stable, strict=True)), given)
             return torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1), losses.detach()
 
-        stable = [views[name] for name in self.names]
+        stable, before = [views[name] for name in self.names], self._saved() if self._still else []
         try:
             if lanes is None and self.replay is not None:
                 grads_LP, losses_L = self.replay(gradient, batch, stable, fresh, check=self._check)
@@ -252,7 +253,7 @@ class Stack:
         except RuntimeError as error:
             if not any(words in str(error) for words in IN_PLACE) or not self._still:
                 raise
-            self.undo()
+            self._restore(before)  # not the step's: batches before this one may have moved buffers
             self._spread()
             return self._pass(whole, n, lanes)
         if lanes is not None:
@@ -291,7 +292,7 @@ class Stack:
     @property
     def _still(self) -> set[str]:
         """The buffers that lanes share, since training does not change them."""
-        return self.shared.keys() & dict(self.objective.named_buffers()).keys()
+        return self.shared.keys() & self._all_buffers
 
     def _spread(self) -> None:
         """Give each lane its own of every buffer: one that stood still has begun to move."""
@@ -299,6 +300,8 @@ class Stack:
             self.init_buffers[name] = torch.stack([self.shared.pop(name)] * len(self.init_IP))
             self.buffers[name] = self._of_lanes(self.init_buffers[name])
             self.moving.append(name)
+            if self.before is not None:
+                self.before.append(self.buffers[name].clone())
         if self.replay is not None:
             self.replay = Replay(self.objective, self._saved, self._restore)
 
