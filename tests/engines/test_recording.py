@@ -19,7 +19,7 @@ from etascope.engines import Prepared, Setting
 from etascope.engines.lanes import Lanes
 from etascope.engines.loop import Loop
 from etascope.engines.recording import NotRecorded, record
-from etascope.engines.replay import Drifted, Memory, Replay, is_checked
+from etascope.engines.replay import Drifted, Memory, Replay
 from etascope.engines.stack import Stack
 from etascope.errors import TaskError
 from etascope.records import Engine as Ran
@@ -61,8 +61,11 @@ def _overlaps(a: Tensor) -> bool:
     return 0 in a.stride()
 
 
+CAPTURED = square(99)  # had from elsewhere
+
+
 def run(program: Program, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
-    pool = [*stable, *fresh]
+    pool = [*stable, *fresh, CAPTURED]
     for name, i, j in program:
         pool.append(OPERATIONS[name](pool[i % len(pool)], pool[j % len(pool)]))
     return [torch.stack(pool).sum(0), pool[-1].clone()]
@@ -79,17 +82,23 @@ STEP = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 40), st.int
 @given(program=st.lists(STEP, min_size=1, max_size=12))
 def test_any_program_is_replayed_to_the_bit_with_what_it_writes(program: Program) -> None:
     stable, fresh = inputs(0)
+    CAPTURED.copy_(square(99))
     torch.manual_seed(0)
     first, recording = record(lambda s, f: run(program, s, f), stable, fresh)
     for seed in (0, 10, 20):
         (ours, ours_fresh), (truly, truly_fresh) = inputs(seed), inputs(seed)
+        CAPTURED.copy_(square(99))
         for _ in range(2):  # the second time with stable tensors that it knows
             torch.manual_seed(seed)
+            before = CAPTURED.clone()
             results = recording(ours, ours_fresh)
+            written = CAPTURED.clone()
+            CAPTURED.copy_(before)
             noise = torch.get_rng_state()
             torch.manual_seed(seed)
             truth = run(program, truly, truly_fresh)
             assert torch.equal(noise, torch.get_rng_state())
+            assert torch.equal(written.nan_to_num(7.0), CAPTURED.nan_to_num(7.0))
             for a, b in zip([*results, *ours, *ours_fresh], [*truth, *truly, *truly_fresh], strict=True):
                 assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
     for a, b in zip(first, run_anew(program), strict=True):
@@ -97,6 +106,7 @@ def test_any_program_is_replayed_to_the_bit_with_what_it_writes(program: Program
 
 
 def run_anew(program: Program) -> list[Tensor]:
+    CAPTURED.copy_(square(99))
     torch.manual_seed(0)
     return run(program, *inputs(0))
 
@@ -115,12 +125,35 @@ class Wrapped(Tensor):
     pass
 
 
+def packed(x: Tensor) -> Tensor:
+    lengths = torch.tensor([3, 2, 1])
+    sequence = nn.utils.rnn.pack_padded_sequence(x[:, :, None], lengths, batch_first=True)
+    out: Tensor = nn.LSTM(1, 2)(sequence)[0].data
+    return out
+
+
+def test_a_lookup_by_numbers_is_recorded() -> None:
+    numbers = torch.arange(SIDE)
+    _, recording = record(lambda stable, fresh: [fresh[0][numbers, numbers]], [], [square(0)])
+    assert torch.equal(recording([], [square(1)])[0], square(1).diagonal())
+
+
+def test_what_is_given_twice_need_not_be_the_same_another_time() -> None:
+    x, y = square(0), square(1)
+    _, recording = record(lambda stable, fresh: [fresh[0] - fresh[1]], [], [x, x])
+    assert torch.equal(recording([], [x, y])[0], x - y)
+
+
 REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a value": (lambda x: x * x.sum().item(), "_local_scalar_dense"),
     "a choice": (lambda x: x if x.sum() > 0 else -x, "_local_scalar_dense"),
     "a shape from values": (lambda x: x[x > 0].sum(), "depends on values"),
     "Python's randomness": (lambda x: x * random.random(), "Python's or NumPy's"),
     "NumPy's randomness": (lambda x: x * float(np.random.rand()), "Python's or NumPy's"),
+    "a list": (lambda x: x * x[0].tolist()[0], r"tolist\(\)"),
+    "an array": (lambda x: x * float(x.numpy()[0, 0]), r"numpy\(\)"),
+    "a shape changed in place": (lambda x: x.clone().t_(), "shape in place"),
+    "packed sequences": (packed, "depends on values|packed"),
     "a tensor of another kind": (lambda x: x.to_sparse().to_dense(), "layout"),
 }
 
@@ -146,19 +179,22 @@ def test_replayed_training_is_the_same_to_the_bit(kind: str) -> None:
     assert curves(small_task(kind)) == curves(small_task(kind), replays=False)
 
 
-def test_steps_are_replayed_without_the_users_python() -> None:
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("kind", [*KINDS, "dropout"])
+def test_steps_are_replayed_without_the_users_python(kind: str, alone: bool) -> None:
     calls = []
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         calls.append(1)
         return cross_entropy(model, batch)
 
-    stack = Stack(Prepared(small_task("linear", loss=loss), CPU), lanes_of([0.01, 0.02]))
+    lrs = [0.01] if alone else [0.01, 0.02]
+    stack = Stack(Prepared(small_task(kind, loss=loss), CPU), lanes_of(lrs), alone=alone)
     batch = next(stack.batches(0))
     calls.clear()
-    for t in range(20):
+    for t in range(30):
         stack.step([batch], 1.0, t)
-    assert len(calls) == 1
+    assert len(calls) == 4  # recorded, and compared at uses 1, 4, 16
 
 
 def test_what_changes_outside_of_tensors_is_found_and_trained_again_without_recordings() -> None:
@@ -204,7 +240,7 @@ def test_a_module_that_counts_is_not_recorded_and_counts_each_step_once() -> Non
 
 def test_memory_is_put_back() -> None:
     model = Counts()
-    before = Memory(model)
+    before = Memory([model])
     assert not before.has_changed()
     model(torch.zeros(1, 5))
     model.note = "new"  # type: ignore[assignment]
@@ -230,28 +266,54 @@ def test_each_shape_of_a_batch_has_its_recording_up_to_a_few() -> None:
     for t in range(14):
         stack.step([next(stream)], 1.0, t)
     assert stack.replay is not None
-    assert len(stack.replay._known) == 4
+    assert len(stack.replay.known) == 4
     assert curves(task, steps=14) == curves(task, steps=14, replays=False)
 
 
-def test_a_recording_is_compared_with_what_it_was_made_of() -> None:
-    factor = [1.0]
-    replay = Replay(nn.Module(), list, lambda saved: None)
-    x = [torch.ones(2)]
+class Factor:
+    """A function that Python changes its mind about, and its replay."""
 
-    def function(stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
-        return [fresh[0] * factor[0]]
+    def __init__(self) -> None:
+        self.factor, self.calls = 1.0, 0
+        self.replay = Replay(list, list, list, lambda saved: None)
 
-    for check in (False, False, True):
-        assert replay(function, x[0], [], x, check=check)[0].tolist() == [1.0, 1.0]
-    factor[0] = 1.001
-    assert replay(function, x[0], [], x, check=False)[0].tolist() == [1.0, 1.0]
+    def __call__(self, x: Tensor, *, is_last: bool = False) -> float:
+        def function(stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
+            self.calls += 1
+            return [fresh[0] * self.factor]
+
+        return float(self.replay(function, x, [], [x], is_last=is_last)[0][0])
+
+
+def test_a_recording_is_compared_at_its_uses_1_4_16_and_so_on() -> None:
+    f, x, called = Factor(), torch.ones(2), list[int]()
+    for use in range(70):
+        before = f.calls
+        assert f(x) == 1.0
+        called += [use] * (f.calls - before)
+    assert called == [0, 1, 4, 16, 64]  # recorded, then compared
+    f.factor = 1.001
+    assert f(x) == 1.0
     with pytest.raises(Drifted):
-        replay(function, x[0], [], x, check=True)
+        f(x, is_last=True)
 
 
-def test_steps_that_are_checked() -> None:
-    assert [t for t in range(100) if is_checked(t, 100)] == [1, 8, 64, 99]
+def test_in_the_last_step_recordings_of_other_batches_are_compared_too() -> None:
+    f, x, other = Factor(), torch.ones(2), torch.ones(3)
+    for batch in (x, x, x, other, other):
+        f(batch)
+    f.factor = 2.0
+    f.replay.known[1].recording = None  # the batch of the last step has none
+    with pytest.raises(Drifted):
+        f(other, is_last=True)
+
+
+def test_what_cannot_be_replayed_is_called_from_then_on() -> None:
+    f, x = Factor(), torch.ones(2)
+    f(x)
+    f.replay.known[0].recording = lambda stable, fresh: 1 / 0  # type: ignore[assignment, return-value]
+    assert [f(x) for _ in range(3)] == [1.0] * 3
+    assert f.replay.known[0].recording is None
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "dropout"])

@@ -31,7 +31,8 @@ ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
 FIRST_LOOK = 10  # times the steps of a trial of the loop that the allowance must be, to spend one on a first look
 WORTH_STARTING_S = 30  # of training to come by the loop: then processes are started, which takes them some seconds
 WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then several are tried
-GAIN = 1.05  # more threads, and lanes, must be faster by this to be worth their risk
+GAIN = 1.05  # lanes, and processes, must be faster by this to be worth their risk
+THREADS_GAIN = 1.3  # more threads by this: they wait for each other, on a busy machine far longer than trials show
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def choose(
     if asked == "auto":
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
     run = _typical_run(prepared, steps_to_come)
-    pool, looked = _early_pool(prepared, samples, allowed, steps_to_come, settings) if asked == "auto" else ("", 0)
+    pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings) if asked == "auto" else ("", 0)
     try:
         tried = try_out(prepared, kinds, samples, allowed - looked, run, to_come=steps_to_come)
         tried.spent += looked
@@ -120,7 +121,7 @@ def choose(
         alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
         if isinstance(pool, str):
             return _said(alone, pool)
-        return _side_by_side(prepared, alone, pool, need, kinds, allowed, steps_to_come, settings)
+        return _side_by_side(prepared, alone, pool, need, kinds, allowed, run, steps_to_come, settings)
     except BaseException:
         if isinstance(pool, Pool):
             pool.close()
@@ -136,7 +137,12 @@ def _kinds(asked: str, reason: str | None, chunk: int) -> list[Kind]:
 
 
 def _early_pool(
-    prepared: Prepared, samples: Sequence[Sample], allowed: float, steps_to_come: float, settings: Sequence[Setting]
+    prepared: Prepared,
+    samples: Sequence[Sample],
+    allowed: float,
+    run: int,
+    steps_to_come: float,
+    settings: Sequence[Setting],
 ) -> tuple[Pool | str, int]:
     """Processes to train beside this one, that start while trials go on here; and the steps taken to decide it.
 
@@ -146,11 +152,16 @@ def _early_pool(
     count = min(cores(), len(settings) or WIDTH)
     if count == 1 or prepared.device.type != "cpu" or allowed < FIRST_LOOK * STEPS * len(samples):
         return "", 0
-    look = try_out(prepared, [("loop", 1)], samples, STEPS * len(samples), 1, counts=(1,))
+    look = try_out(prepared, [("loop", 1)], samples, STEPS * len(samples), run, counts=(1,))
     if look.trials[0].lane_step_s * steps_to_come < WORTH_STARTING_S:
         return "", look.spent
     payload = sendable(prepared, settings)
-    return payload if isinstance(payload, str) else Pool(payload, str(prepared.device), count - 1), look.spent
+    if isinstance(payload, str):
+        return payload, look.spent
+    try:
+        return Pool(payload, str(prepared.device), count - 1), look.spent
+    except OSError as error:
+        return f"no other can be started ({error})", look.spent
 
 
 def _side_by_side(
@@ -160,6 +171,7 @@ def _side_by_side(
     need: Need | None,
     kinds: Sequence[Kind],
     allowed: float,
+    run: int,
     steps_to_come: float,
     settings: Sequence[Setting],
 ) -> Chosen:
@@ -171,11 +183,16 @@ def _side_by_side(
     if (reason := pool.greet()) is not None:
         pool.close()
         return _said(alone, reason)
+    one = alone.engine.ran
+    if one.threads > 1:  # they were timed while other processes started
+        kind, sample = (one.engine, one.chunk), samples_of(prepared, settings, 0, one.chunk)
+        again = try_out(prepared, [kind], sample, math.inf, run, counts=(one.threads,))
+        alone = replace(alone, step_s=min(alone.step_s, *(t.lane_step_s for t in again.trials)))
     chunk = 1 if need is None else min(_chunk(prepared, need, count), math.ceil(width / count))
-    is_stack = alone.engine.ran.chunk > 1
+    is_stack = one.chunk > 1
     shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if (size > 1) == is_stack))
     samples = samples_of(prepared, settings, 0, chunk)
-    asked = shared, samples, max(allowed - alone.trial_steps, 0.0) / count, _typical_run(prepared, steps_to_come)
+    asked = shared, samples, max(allowed - alone.trial_steps, 0.0) / count, run
 
     def here(job: tuple[str, Any], tick: Tick) -> Tried:
         return try_out(prepared, *asked, counts=(1,))
@@ -196,7 +213,7 @@ def _side_by_side(
         pool.close()
         no_faster = Chosen(alone.engine, spent, alone.step_s)
         return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
-    one, ratio = alone.engine.ran, f"{alone.step_s / took[best]:.1f}×"
+    ratio = f"{alone.step_s / took[best]:.1f}×"
     ran = Ran(*best, 1, str(prepared.device), "", count)
     if best[0] == one.engine:
         why = f"{one.why}; {count} processes {ratio} one"
@@ -223,7 +240,8 @@ def rebuild_engine(prepared: Prepared, ran: Ran) -> Loop | Lanes | Workers:
 def _fastest(trials: Sequence[Trial]) -> Trial | None:
     best: Trial | None = None
     for trial in trials:  # in the order of preference: the loop before lanes, one thread before many
-        if best is None or trial.lane_step_s * GAIN < best.lane_step_s:
+        gain = THREADS_GAIN if best is not None and trial.threads > best.threads else GAIN
+        if best is None or trial.lane_step_s * gain < best.lane_step_s:
             best = trial
     return best
 

@@ -142,7 +142,7 @@ def _is_plain(loader: Any) -> bool:
         and loader.collate_fn is default_collate
         and loader.num_workers == 0
         and not loader.pin_memory
-        and all(type(t) is Tensor and not t.requires_grad for t in loader.dataset.tensors)
+        and all(type(t) is Tensor and t.is_contiguous() and not t.requires_grad for t in loader.dataset.tensors)
     )
 
 

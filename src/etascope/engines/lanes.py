@@ -6,6 +6,7 @@ a smaller stack would change the others' noise. Where memory runs out, the stack
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from .effective import EffectiveLr
 from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
-from .replay import Drifted, is_checked
+from .replay import Drifted
 from .stack import Stack, quiet, stackable
 
 __all__ = ["Lanes"]
@@ -81,6 +82,7 @@ class Lanes(OneByOne):
             if trained is None:
                 left = [half for part in left for half in _evenly(part, self._most)]
                 told.take_back()
+                gc.collect()  # a stack holds itself, by what it calls
                 if self.prepared.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
@@ -106,7 +108,7 @@ class Lanes(OneByOne):
         for t in range(steps):
             step_batches = list(islice(batches, task.accumulate))
             try:
-                losses_L = stack.step(step_batches, multipliers[t], t, check=is_checked(t, steps))
+                losses_L = stack.step(step_batches, multipliers[t], t, is_last=t == steps - 1)
             except TaskError as error:
                 if out_of_memory(error):
                     raise

@@ -47,6 +47,11 @@ class Objective(nn.Module):
         self._loss = [loss]  # in a list: a loss that is a module must not become a submodule
         self.options = options
 
+    @property
+    def loss(self) -> Any:
+        """The task's loss."""
+        return self._loss[0]
+
     def forward(self, batch: Any) -> Tensor:
         """The loss of one batch, of which it gets a copy: a loss may pop keys, or work in place."""
         options = self.options if self.training else {}

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Source", "derive", "kept", "modes", "seed_all", "set_modes", "start_cuda", "undisturbed"]
+__all__ = [
+    "Source",
+    "derive",
+    "kept",
+    "modes",
+    "put_back",
+    "seed_all",
+    "set_modes",
+    "start_cuda",
+    "states",
+    "undisturbed",
+]
 
 
 def derive(*parts: object) -> int:
@@ -49,13 +60,15 @@ def start_cuda() -> None:
         _cuda_at_start[:] = torch.cuda.get_rng_state_all()
 
 
-def _states() -> tuple[Any, ...]:
+def states() -> tuple[Any, ...]:
+    """Where all global generators stand."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 
-def _restore(states: tuple[Any, ...]) -> None:
-    python, numpy, cpu, cuda = states
+def put_back(at: tuple[Any, ...]) -> None:
+    """Set all global generators to where they stood."""
+    python, numpy, cpu, cuda = at
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(cpu)
@@ -66,11 +79,11 @@ def _restore(states: tuple[Any, ...]) -> None:
 @contextmanager
 def kept() -> Iterator[None]:
     """Give back every global random state as it was, whatever happens."""
-    before = _states()
+    before = states()
     try:
         yield
     finally:
-        _restore(before)
+        put_back(before)
 
 
 class Source:
@@ -90,9 +103,9 @@ class Source:
             if self._at is None:
                 seed_all(*self._parts)
             else:
-                _restore(self._at)
+                put_back(self._at)
             yield
-            self._at = _states()
+            self._at = states()
 
 
 @contextmanager
@@ -102,14 +115,14 @@ def undisturbed() -> Iterator[None]:
     Inside, denormals are flushed to zero: learning rates that are too large or too small are full of them, and a CPU
     takes up to fifteen times as long over each (an LSTM of 94k parameters at lr 0.1: 49.5 s against 3.4 s).
     """
-    before = _states()
+    before = states()
     threads, grad, flushed = torch.get_num_threads(), torch.is_grad_enabled(), _flushes_denormals()
     try:
         torch.set_flush_denormal(True)
         with torch.enable_grad():
             yield
     finally:
-        _restore(before)
+        put_back(before)
         torch.set_grad_enabled(grad)
         torch.set_flush_denormal(flushed)
         if torch.get_num_threads() != threads:

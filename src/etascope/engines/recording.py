@@ -3,13 +3,14 @@
 Under `vmap` and `grad` a small model's step is mostly Python and dispatch: replayed, the same operations on the same
 shapes take a third of the time. Nothing is compiled; to record a call costs little more than the call.
 
-Three things are left out of the operations, and none of them changes a bit of what they compute: what nobody reads,
-copies of what nobody changes, and the allocation of results that fit over an operand read for the last time. Views of
-tensors that stay the same objects are taken once.
+Three things are left out of the operations, and none of them changes what they compute: what nobody reads, copies of
+what nobody changes, and the allocation of results that fit over an operand read for the last time. Views of tensors
+that stay the same objects are taken once.
 
-What Python does beside the operations happens once, while they are recorded. A function that asks a tensor for its
-value, draws from Python's or NumPy's randomness, or whose shapes follow from values is not recorded. Other ways to
-change its mind cannot be seen: so whoever replays compares with the function itself now and then (`replay.py`).
+What Python does beside the operations happens once, while they are recorded. A function that is seen to ask a tensor
+for its value, to draw from Python's or NumPy's randomness, or to have shapes that follow from values is not recorded.
+Other ways to change its mind cannot be seen: so whoever replays compares with the function itself now and then
+(`replay.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .tape import Slot, Step, Tape, slots
+from .tape import Slot, Step, Tape, Watch, slots
 
 __all__ = ["Function", "NotRecorded", "Recording", "Tensors", "record"]
 
@@ -74,9 +75,11 @@ def record(function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor]
     Raises:
         NotRecorded: it cannot be recorded; by then it has run, in which it may have changed its arguments.
     """
-    tape, drawn = Tape([*stable, *fresh]), _drawn()
-    with tape:
-        results = tuple(function(stable, fresh))
+    # Aliases, since what is given twice, or is also had from elsewhere, need not be the same another time.
+    given, also = [t.detach() for t in stable], [t.detach() for t in fresh]
+    tape, drawn = Tape([*given, *also]), _drawn()
+    with tape, Watch(tape):
+        results = tuple(function(given, also))
     if tape.refused or drawn != _drawn():
         raise NotRecorded(tape.refused or "it draws from Python's or NumPy's randomness")
     return results, Recording(tape, len(stable), len(fresh), [tape.slot(t).number for t in results])
@@ -84,6 +87,8 @@ def record(function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor]
 
 class Recording:
     """Operations in order, as a function of the tensors that they begin with.
+
+    `changes` are the tensors from elsewhere that it changes in place; `operations` is their number.
 
     Args:
         tape: what was recorded.
@@ -99,16 +104,19 @@ class Recording:
         steps = _in_place(tape, steps, {*first, *second, *tape.constants, *results})
         kept = sorted(frozenset().union(*(view.makes for view in views)))
         self.operations = len(steps)
+        written = {tape.memory(n) for step in steps for n in step.writes}
+        self.changes = [t for n, t in tape.constants.items() if tape.memory(n) in written]
         self._views = _compiled(tape, views, (first,), kept)
         self._run = _compiled(tape, steps, (first, kept, second), results)
-        self._seen: list[Tensor] = []
+        self._seen: list[Tensor] | None = None
         self._kept: Tensors = ()
 
     def __call__(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
         """The function's results on these tensors, of the recorded shapes; it may change them as the function does."""
         # Torch's recurrent kernels look at the mode, not at their arguments, for whether a gradient will be taken.
         with torch.enable_grad():
-            if len(self._seen) != len(stable) or not all(map(_is, self._seen, stable)):
+            if self._seen is None or len(self._seen) != len(stable) or not all(map(_is, self._seen, stable)):
+                self._seen, self._kept = None, ()  # let go of the former ones first
                 self._seen, self._kept = list(stable), self._views(stable)
             return self._run(stable, self._kept, fresh)
 
@@ -247,10 +255,13 @@ def _compiled(
         name = calls.setdefault(step.call, f"f{len(calls)}")
         arguments = ", ".join([*map(text, step.args), *(f"{key}={text(value)}" for key, value in step.kwargs.items())])
         into = ""
-        if isinstance(step.out, Slot):
+        if isinstance(step.out, Slot) and step.out.number not in step.reads:  # else it worked in place
             into = f"t{step.out.number} = "
-        elif step.out:
-            into = ", ".join("_" if slot is None else f"t{slot.number}" for slot in step.out) + ", = "
+        elif isinstance(step.out, list) and step.out:
+            own = (slot is not None and slot.number not in step.reads for slot in step.out)
+            into = (
+                ", ".join(f"t{slot.number}" if new else "_" for slot, new in zip(step.out, own, strict=True)) + ", = "
+            )
         lines.append(f"{into}{name}({arguments})")
         if dead := [f"t{n}" for n in sorted(step.reads | step.makes) if last[n] == i and n not in held]:
             lines.append(f"del {', '.join(dead)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 
 from ..errors import EtascopeError
 from .apart import is_alike
+from .data import map_tensors
+from .randomness import put_back, states
 from .recording import Function, NotRecorded, Recording, Tensors, record
 
-__all__ = ["Drifted", "Replay", "is_checked"]
+__all__ = ["Drifted", "Memory", "Replay"]
 
-MOST = 4  # recordings: one for each shape of a batch
+MOST = 4  # recordings: one for each kind of batch
+CHECKED = {4**i for i in range(20)}  # the uses of a recording at which it is compared
 CONTAINERS = (list, dict, set, deque)
+DERIVED = {"_flat_weights", "_flat_weight_refs"}  # what recurrent modules renew at every call, from their parameters
 
 
 class Drifted(EtascopeError):
@@ -27,56 +32,90 @@ class Drifted(EtascopeError):
         super().__init__("the model changes from step to step in ways that are no tensors", "It is trained again.")
 
 
-def is_checked(t: int, steps: int) -> bool:
-    """Whether step t, of so many, is one at which recordings are compared: 1, 8, 64, ... and the last."""
-    return t == steps - 1 or t in (8**i for i in range(20))
+@dataclass
+class Known:
+    """A kind of batch.
+
+    Args:
+        batch: the first one, without its tensors.
+        kinds: shapes, strides and dtypes of the function's fresh tensors.
+        recording: of the function; None where there can be none.
+        uses: how often it was replayed.
+        latest: the latest call, as (function, fresh tensors).
+    """
+
+    batch: Any
+    kinds: list[Any]
+    recording: Recording | None
+    uses: int = 0
+    latest: tuple[Function, Sequence[Tensor]] | None = None
 
 
 class Replay:
     """Calls a function by recordings of it, one for each kind of batch.
 
     Args:
-        module: what the function calls.
-        saved: what the function may change beside its results, as it is now.
+        remembering: what may remember something from call to call, beside tensors.
+        may_change: the tensors that the function may change.
+        saved: what it may change beside its results, as it is now.
         restore: puts it back.
     """
 
-    def __init__(self, module: nn.Module, saved: Callable[[], Any], restore: Callable[[Any], None]) -> None:
-        self._module, self._saved, self._restore = module, saved, restore
-        self._known: list[tuple[Any, list[Any], Recording | None]] = []
+    def __init__(
+        self,
+        remembering: Callable[[], Sequence[Any]],
+        may_change: Callable[[], Sequence[Tensor]],
+        saved: Callable[[], list[Tensor]],
+        restore: Callable[[list[Tensor]], None],
+    ) -> None:
+        self._remembering, self._may_change, self._saved, self._restore = remembering, may_change, saved, restore
+        self.known: list[Known] = []
 
     def __call__(
-        self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, check: bool
+        self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, is_last: bool
     ) -> Tensors:
         """The function's results.
 
         Args:
             function: what to call, or replay.
-            batch: what it reads; with what is no tensor in it, another batch is another recording.
+            batch: what it reads; with other things in it that are no tensors, another batch is another recording.
             stable: the function's first argument.
             fresh: its second.
-            check: compare the recording with the function.
+            is_last: compare all recordings with the function; else this one, at a few of its uses.
 
         Raises:
             Drifted: they differ.
         """
-        kinds = [(t.shape, t.dtype) for t in fresh]
-        known = (r for template, of, r in self._known if of == kinds and is_alike(template, batch))
-        try:
-            recording = next(known)
-        except StopIteration:
-            if len(self._known) < MOST:
-                return self._record(function, batch, stable, fresh, kinds)
-            recording = None
-        if recording is None:
-            return tuple(function(stable, fresh))
+        kinds = [(t.shape, t.stride(), t.dtype) for t in fresh]
+        known = next((k for k in self.known if k.kinds == kinds and is_alike(k.batch, batch)), None)
+        if known is None and len(self.known) < MOST:
+            known, results = self._record(function, batch, stable, fresh, kinds)
+        elif known is None or known.recording is None:
+            results = tuple(function(stable, fresh))
+        else:
+            results = self._replayed(known, function, stable, fresh, check=is_last)
+        for other in self.known if is_last else ():
+            if other is not known and other.latest is not None:
+                before = self._saved()
+                self._replayed(other, other.latest[0], stable, other.latest[1], check=True)
+                self._restore(before)
+        return results
+
+    def _replayed(
+        self, known: Known, function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, check: bool
+    ) -> Tensors:
+        assert known.recording is not None
+        known.uses, known.latest = known.uses + 1, (function, fresh)
         before = self._saved()
         try:
-            results = recording(stable, fresh)
-        except Exception:  # the function says it better, with the user's own line
+            results = known.recording(stable, fresh)
+        except Exception:
+            results = ()
+        if not results:  # the function says it better, with the user's own line, if it raises too
             self._restore(before)
-            return tuple(function(stable, fresh))
-        if check:
+            results = tuple(function(stable, fresh))
+            known.recording = known.latest = None
+        elif check or known.uses in CHECKED:
             after = self._saved()
             self._restore(before)
             truth = tuple(function(stable, fresh))
@@ -87,45 +126,58 @@ class Replay:
 
     def _record(
         self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], kinds: list[Any]
-    ) -> Tensors:
-        before, memory = self._saved(), Memory(self._module)
+    ) -> tuple[Known, Tensors]:
+        before, memory, drawn = self._saved(), Memory(self._remembering()), states()
+        recording, results = None, Tensors()
         try:
-            results, recording = record(function, stable, fresh)
+            results, recorded = record(function, stable, fresh)
             if memory.has_changed():
                 raise NotRecorded("a module's attributes change")
-        except Exception as error:
+            own = {t.untyped_storage().data_ptr() for t in self._may_change()}
+            if any(t.untyped_storage().data_ptr() not in own for t in recorded.changes):
+                raise NotRecorded("it changes a tensor that is none of its buffers")
+            recording = recorded
+        except Exception:  # whatever it is: the function says it better
+            results = ()
+        if recording is None:
             self._restore(before)
             memory.restore()
-            if isinstance(error, NotRecorded):
-                self._known.append((batch, kinds, None))
-            return tuple(function(stable, fresh))
-        self._known.append((batch, kinds, recording))
-        return results
+            put_back(drawn)
+            results = tuple(function(stable, fresh))
+        known = Known(map_tensors(batch, lambda t: t.new_empty(0)), kinds, recording)
+        self.known.append(known)
+        return known, results
 
 
 class Memory:
-    """What a module and its parts remember beside parameters and buffers: their attributes, as they are now."""
+    """What things remember beside parameters and buffers: their attributes, as they are now."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self._parts = [(part, dict(vars(part))) for part in module.modules()]
+    def __init__(self, things: Iterable[Any]) -> None:
+        self._parts = [(part, _attributes(part)) for part in things if hasattr(part, "__dict__")]
         self._inside = [(c, copy(c)) for _, own in self._parts for c in own.values() if isinstance(c, CONTAINERS)]
 
     def has_changed(self) -> bool:
         """Whether an attribute is another object now, or a container holds others."""
-        return any(
-            own.keys() != vars(part).keys() or not all(vars(part)[name] is value for name, value in own.items())
-            for part, own in self._parts
-        ) or any(not _same_objects(container, before) for container, before in self._inside)
+        now = [_attributes(part) for part, _ in self._parts]
+        return any(not _same_objects(a, own) for a, (_, own) in zip(now, self._parts, strict=True)) or any(
+            not _same_objects(container, before) for container, before in self._inside
+        )
 
     def restore(self) -> None:
         """Put them back."""
         for part, own in self._parts:
-            vars(part).clear()
+            for name in _attributes(part).keys() - own.keys():
+                del vars(part)[name]
             vars(part).update(own)
         for container, before in self._inside:
             if not _same_objects(container, before):
                 container.clear()
                 (container.extend if isinstance(container, list | deque) else container.update)(before)
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    derived = DERIVED if isinstance(thing, nn.RNNBase) else ()
+    return {name: value for name, value in vars(thing).items() if name not in derived}
 
 
 def _same_objects(one: Any, other: Any) -> bool:
@@ -137,15 +189,18 @@ def _same_objects(one: Any, other: Any) -> bool:
 
 
 def _agree(given: Sequence[Tensor], truth: Sequence[Tensor]) -> bool:
-    """Whether tensors are the same to half of their digits, lane by lane, as a norm; or both not finite."""
+    """Whether tensors are the same but for rounding, lane by lane, as a norm; or both not finite.
+
+    Rounding: memory that begins elsewhere may be summed up in other pieces, and on a GPU in any order.
+    """
     for one, other in zip(given, truth, strict=True):
         if not one.is_floating_point():
             if not torch.equal(one, other):
                 return False
             continue
-        lanes = len(one) if one.dim() else 1
+        eps, lanes = torch.finfo(other.dtype).eps, len(one) if one.dim() else 1
         one, other = one.reshape(lanes, -1).double(), other.reshape(lanes, -1).double()
-        bound = torch.finfo(truth[0].dtype).eps ** 0.5 * other.norm(dim=1)
+        bound = eps ** (0.5 if other.is_cuda else 0.75) * other.norm(dim=1)
         far = (one - other).norm(dim=1) > bound  # False where one of them is nan
         if (far & torch.isfinite(bound)).any() or (torch.isfinite(one) != torch.isfinite(other)).any():
             return False

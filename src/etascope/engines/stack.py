@@ -72,8 +72,8 @@ class Stack:
         fp16 = prepared.task.precision == "fp16"
         self.scaler = LaneScaler(n_lanes, device) if fp16 else None
         self.before: list[Tensor] | None = None
-        self.replay = Replay(self.objective, self._saved, self._restore) if replays else None
-        self._check = False  # whether recordings are compared in this step
+        self.replay = Replay(self._remembering, self._moving_buffers, self._saved, self._restore) if replays else None
+        self._is_last = False  # whether this is the last step
         self.batch: Any = None
         self._take_together()
         if alone:
@@ -108,7 +108,7 @@ class Stack:
             with torch.enable_grad():
                 loss = self._lane_loss(lane, own)
                 scaled = loss if self.scaler is None else loss * own["scale"]
-            grads = torch.autograd.grad(scaled, list(lane.values()))
+            grads = torch.autograd.grad(scaled, list(lane.values()), allow_unused=True, materialize_grads=True)
             return {name: g[None] for name, g in zip(lane, grads, strict=True)}, loss[None]
 
         self._gradient = gradient
@@ -247,7 +247,7 @@ class Stack:
         stable, before = [views[name] for name in self.names], self._saved() if self._still else []
         try:
             if lanes is None and self.replay is not None:
-                grads_LP, losses_L = self.replay(gradient, batch, stable, fresh, check=self._check)
+                grads_LP, losses_L = self.replay(gradient, batch, stable, fresh, is_last=self._is_last)
             else:
                 grads_LP, losses_L = gradient(stable, fresh)
         except RuntimeError as error:
@@ -303,14 +303,14 @@ class Stack:
             if self.before is not None:
                 self.before.append(self.buffers[name].clone())
         if self.replay is not None:
-            self.replay = Replay(self.objective, self._saved, self._restore)
+            self.replay = Replay(self._remembering, self._moving_buffers, self._saved, self._restore)
 
-    def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int, *, check: bool = False) -> Tensor:
+    def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int, *, is_last: bool = False) -> Tensor:
         """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it.
 
-        With `check`, recordings are compared with what they were made of; `Drifted` if these differ.
+        In the last step all recordings are compared with what they were made of; `Drifted` if these differ.
         """
-        self.before, self._check = self._saved(), check
+        self.before, self._is_last = self._saved(), is_last
         with user_code("loss"):
             grads_LP, losses_L = self.gradients(batches)
             if self.scaler is not None:
@@ -363,6 +363,14 @@ class Stack:
         """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
         if self.before is not None:
             self._restore(self.before)
+
+    def _remembering(self) -> list[Any]:
+        """Whatever may remember something from step to step, beside tensors."""
+        loss = self.objective.loss
+        return [*self.objective.modules(), *(loss.modules() if isinstance(loss, nn.Module) else [loss])]
+
+    def _moving_buffers(self) -> list[Tensor]:
+        return [self.buffers[name] for name in self.moving]
 
     def _saved(self) -> list[Tensor]:
         """What a gradient changes: the noise's state, and copies of the moving buffers."""

@@ -12,10 +12,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Likeness", "Slot", "Step", "Tape", "slots"]
+__all__ = ["Likeness", "Slot", "Step", "Tape", "Watch", "slots"]
 
 aten = torch.ops.aten
 Likeness: TypeAlias = tuple[object, ...]
@@ -27,6 +28,9 @@ MOVING_NORMS = {
     for name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
     if hasattr(aten, name)
 }
+# Ways to a tensor's numbers that are no operations.
+TO_PYTHON = {"tolist", "numpy", "__array__", "__dlpack__"}
+RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 
 @dataclass(frozen=True)
@@ -107,34 +111,38 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _new(self, tensor: Tensor, within: int | None = None) -> int:
         number = len(self._likeness)
         if not _is_plain(tensor):
-            self._refuse(f"it has a {type(tensor).__name__} of layout {tensor.layout}")
+            self.refuse(f"it has a {type(tensor).__name__} of layout {tensor.layout}")
             self._likeness.append(())
         else:
-            self._likeness.append((tensor.shape, tensor.stride(), tensor.dtype, tensor.device))
+            self._likeness.append(_likeness(tensor))
         self._within.append(number if within is None else within)
         self._numbers[tensor] = number
         return number
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Note that the steps do not say what the function does."""
         self.refused = self.refused or reason
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and write it down."""
         kwargs = kwargs or {}
         if len(self.steps) == MOST:
-            self._refuse(f"it has more than {MOST} operations")
+            self.refuse(f"it has more than {MOST} operations")
         if self.refused:
             return func(*args, **kwargs)
         said = self._slotted(args), self._slotted(kwargs)
         out = func(*args, **kwargs)
-        if torch.Tag.dynamic_output_shape in func.tags or torch.Tag.data_dependent_output in func.tags:
-            self._refuse(f"what {func} returns depends on values")
+        if _depends_on_values(func, args):
+            self.refuse(f"what {func} returns depends on values")
         elif not _is_tensors(out):
-            self._refuse(f"{func} returns a {type(out).__name__}")
+            self.refuse(f"{func} returns a {type(out).__name__}")
         else:
             given = [t for t in _leaves([args, list(kwargs.values())]) if isinstance(t, Tensor)]
             slots_out, is_view = self._returned(out, given)
-            self.steps.append(Step(func, *said, slots_out, self._written(func, args, kwargs), is_view))
+            writes = self._written(func, args, kwargs)
+            self.steps.append(Step(func, *said, slots_out, writes, is_view))
+            if any(self.slot(t).number in writes and _likeness(t) != self.likeness(self.slot(t).number) for t in given):
+                self.refuse(f"{func} changes a tensor's shape in place")
         return out
 
     def _slotted(self, value: Any) -> Any:
@@ -162,13 +170,45 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return Slot(self._new(out, within)), within is not None
         if out is None:
             return None, False
-        several = [self._returned(o, given) for o in out]
+        several = [self._returned(o, [*given, *filter(_is_tensor, out[:i])]) for i, o in enumerate(out)]
         return [slot for slot, _ in several], any(is_view for _, is_view in several)
+
+
+class Watch(TorchFunctionMode):
+    """Has a tape refuse what reads a tensor's numbers without an operation."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function."""
+        name = getattr(func, "__name__", "")
+        if name in TO_PYTHON:
+            self._tape.refuse(f"it calls {name}()")
+        if name in RECURRENT and isinstance(args[1], Tensor) and not args[1].is_floating_point():
+            self._tape.refuse("it has packed sequences")  # their lengths are read by pointer
+        return func(*args, **(kwargs or {}))
 
 
 def slots(value: Any) -> frozenset[int]:
     """The numbers of all slots in nested lists."""
     return frozenset(v.number for v in _leaves(value) if isinstance(v, Slot))
+
+
+def _depends_on_values(func: Any, args: Any) -> bool:
+    if func is aten.index.Tensor:  # by numbers the shape is known, by a mask it is not
+        return any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
+    depending = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+    return func is aten._pack_padded_sequence.default or not depending.isdisjoint(func.tags)
+
+
+def _likeness(tensor: Tensor) -> Likeness:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -150,7 +150,6 @@ class _Trials:
         self.seconds: dict[tuple[Kind, int], float] = {}
         self.spent = 0
         self.failure: str | None = None
-        self._hopeless: set[Kind] = set()
         self._data_s = _data_s(prepared, samples, run)
         stacks = any(chunk > 1 for _, chunk in kinds)
         self._reserved = 2 * sum(len(s.unit) for s in samples) if stacks else 0
@@ -164,8 +163,8 @@ class _Trials:
     def take(self, kind: Kind, threads: int, *, is_first: bool) -> None:
         """Time an engine, if that is still paid for and may tell something."""
         name, chunk = kind
-        known = is_first and not any(of == kind for of, _ in self.seconds)
-        if kind in self._hopeless or (self._is_late and not known) or (name == "lanes" and self.failure):
+        is_new = not any(of == kind for of, _ in self.seconds)
+        if (self._is_late and not (is_first and is_new)) or (name == "lanes" and self.failure):
             return
         units = [sample.unit[:chunk] for sample in self.samples]
         lanes = sum(map(len, units))
@@ -176,8 +175,7 @@ class _Trials:
         if lanes * steps > left:
             return
         try:
-            if known and chunk > 1 and self._is_hopeless(units[0]):
-                self._hopeless.add(kind)
+            if is_new and chunk > 1 and self._is_hopeless(units[0]):
                 return
             self.spent += lanes * steps
             time_it = _time_loop if name == "loop" else _time_lanes
@@ -198,8 +196,11 @@ class _Trials:
         """Whether a few lanes take so long that a whole stack, which may take many seconds, needs no trial."""
         if len(unit) <= 2 * FEW or not self.seconds:
             return False
-        self.spent += 2 * FEW
-        return _time_lanes(self.prepared, unit[:FEW], 2, self.run) > HOPELESS * min(self.seconds.values())
+        steps = STEPS + 1  # the first does not count, and one of the others may be late by chance
+        if FEW * steps + 2 * len(unit) > self.allowed - self.spent:
+            return False
+        self.spent += FEW * steps
+        return _time_lanes(self.prepared, unit[:FEW], steps, self.run) > HOPELESS * min(self.seconds.values())
 
     @property
     def _is_late(self) -> bool:
@@ -228,13 +229,18 @@ def _time_lanes(prepared: Prepared, unit: Sequence[Setting], steps: int, run: in
     seed_all("trial", stack.seed)
     with quiet():
         step_s = _timed(prepared, lambda t: stack.step(list(islice(read, accumulate)), 1.0, t), steps)
-        return (step_s + _evaluation_s(prepared, stack.evaluate, run)) / len(unit)
+        if prepared.task.evaluate is None:
+            return (step_s + _evaluation_s(prepared, stack.evaluate, run)) / len(unit)
+        lane = stack.lane(0)  # it is called once for each lane, and may be slow
+        return step_s / len(unit) + _evaluation_s(
+            prepared, lambda which: prepared.evaluate(lane, which, stack.seed), run
+        )
 
 
 def _data_s(prepared: Prepared, samples: Sequence[Sample], run: int) -> dict[str, float]:
     """Seconds per step of one lane that reading data takes, by engine."""
     setting, step = samples[0].unit[0], prepared.task.accumulate
-    batches = prepared.batches(setting.seed, RUNG, setting.options)
+    batches = prepared.batches(setting.seed, RUNG, setting.options, keep=False)
     read: list[Any] = []
     read_s = _timed(prepared, lambda t: read.extend(islice(batches, step)), STEPS)
     step_bytes = sum(t.numel() * t.element_size() for batch in read for t in tensors(batch)) / STEPS

@@ -65,10 +65,12 @@ class Pool:
 
     def __init__(self, payload: bytes, device: str, count: int) -> None:
         self._hello = pickle.dumps((list(sys.path), payload, device, modes()))
-        self._processes: list[subprocess.Popen[bytes]] = [self._started() for _ in range(count)]
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
         self._changing = threading.Lock()
         weakref.finalize(self, _end, self._processes)
+        for _ in range(count):
+            self._processes.append(self._started())
         # Not here, since it would wait: a process reads what does not fit into a pipe when it has imported torch.
         self._greeting = threading.Thread(target=self._send_hello, daemon=True)
         self._greeting.start()
@@ -84,7 +86,7 @@ class Pool:
 
     def _send_hello(self) -> None:
         for process in self._processes:
-            with suppress(BrokenPipeError, ValueError):  # it has died, or was closed meanwhile
+            with suppress(OSError, ValueError):  # it has died, or was closed meanwhile
                 self._write(process, self._hello)
 
     def greet(self) -> str | None:
@@ -179,6 +181,8 @@ class Pool:
                 else:
                     answers.append((mine, here(jobs[mine], tell)))
             except KeyboardInterrupt:
+                failed.set()
+                listen(wait=False)
                 yield from answers  # what is done is done
                 raise
             except Exception as error:
