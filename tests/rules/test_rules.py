@@ -280,3 +280,31 @@ def test_reading_changes_nothing_and_forgets_nothing() -> None:
     assert repr(opt.state_dict()) == before
     group = with_option(lr_scale=2.0, initial_lr=1e-3)
     assert read([group], [1e-3]).lr_scale == 1.0
+
+
+@pytest.mark.parametrize("cls", [ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop])
+def test_groups_updated_each_by_itself_are_the_whole_stack_at_once(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(small: float) -> Tensor:
+        monkeypatch.setattr("etascope.rules.reader.SMALL", small)
+        lrs = [1e-3, 1e-2, 1e-1]
+        own = [torch.nn.Parameter(torch.zeros(n, dtype=torch.float64)) for n in (4, 3, 5)]
+        update = read(
+            [
+                cls(
+                    [{"params": own[:1]}, {"params": own[1:2], "lr": 2 * lr, "weight_decay": 0.1}, {"params": own[2:]}],
+                    lr,
+                )
+                for lr in lrs
+            ],
+            lrs,
+        )
+        assert len(update._groups) == 3
+        g = torch.Generator().manual_seed(0)
+        params_LP = torch.randn(3, 12, dtype=torch.float64, generator=g)
+        state, lr_L1 = update.init(params_LP), torch.tensor(lrs, dtype=torch.float64)[:, None]
+        for t in range(20):
+            grads_LP = torch.randn(3, 12, dtype=torch.float64, generator=g)
+            params_LP, state = update(params_LP, grads_LP, state, lr_L1, t)
+        return torch.cat([params_LP, *(state[name].expand(3, 12) for name in sorted(state))])
+
+    assert off(trained(0), trained(1e9)) <= 1e-12

@@ -40,6 +40,7 @@ class Lanes(OneByOne):
         self.prepared, self.ran = prepared, ran
         self._most = ran.chunk  # less, once memory has run out
         self._replays = True  # until a recording drifts from what the model does
+        self._proven = False  # until a whole training has shown that they do not
 
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
@@ -86,6 +87,7 @@ class Lanes(OneByOne):
                 if self.prepared.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
+            self._proven = True
             curves += trained.curves
             eval_s += trained.eval_s
             del left[0]
@@ -95,7 +97,7 @@ class Lanes(OneByOne):
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
-        stack = Stack(p, unit, replays=self._replays, alone=self.ran.chunk == 1)
+        stack = Stack(p, unit, replays=self._replays, thorough=not self._proven, alone=self.ran.chunk == 1)
         multipliers = _multipliers(p, unit, steps)
         effective = EffectiveLr(stack.rule, stack.names, stack.shapes, steps, p.device)
         evaluate_at = {} if judging is None else judging.batches_at

@@ -44,12 +44,19 @@ class Stack:
         prepared: the task.
         unit: the lanes' settings.
         replays: whether gradients are recorded and replayed.
+        thorough: whether recordings are compared in the course of the training, as in `Replay`.
         alone: the unit is one lane, to be trained without `vmap`: torch's fused kernels for recurrent layers and
             attention have no batching rule.
     """
 
     def __init__(
-        self, prepared: Prepared, unit: Sequence[Setting], *, replays: bool = True, alone: bool = False
+        self,
+        prepared: Prepared,
+        unit: Sequence[Setting],
+        *,
+        replays: bool = True,
+        thorough: bool = True,
+        alone: bool = False,
     ) -> None:
         self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
         n_lanes, device = len(unit), prepared.device
@@ -72,7 +79,8 @@ class Stack:
         fp16 = prepared.task.precision == "fp16"
         self.scaler = LaneScaler(n_lanes, device) if fp16 else None
         self.before: list[Tensor] | None = None
-        self.replay = Replay(self._remembering, self._moving_buffers, self._saved, self._restore) if replays else None
+        self._thorough = thorough
+        self.replay = self._new_replay() if replays else None
         self._is_last = False  # whether this is the last step
         self.batch: Any = None
         self._take_together()
@@ -303,7 +311,7 @@ class Stack:
             if self.before is not None:
                 self.before.append(self.buffers[name].clone())
         if self.replay is not None:
-            self.replay = Replay(self._remembering, self._moving_buffers, self._saved, self._restore)
+            self.replay = self._new_replay()
 
     def step(self, batches: Sequence[Any], multiplier: float | Tensor, t: int, *, is_last: bool = False) -> Tensor:
         """One optimizer step of every lane at peak lr times `multiplier` (a number, or L1); the losses L before it.
@@ -363,6 +371,9 @@ class Stack:
         """Take back what a step that raised has drawn, and the buffers it moved, for it will be taken again."""
         if self.before is not None:
             self._restore(self.before)
+
+    def _new_replay(self) -> Replay:
+        return Replay(self._remembering, self._moving_buffers, self._saved, self._restore, thorough=self._thorough)
 
     def _remembering(self) -> list[Any]:
         """Whatever may remember something from step to step, beside tensors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,6 +52,10 @@ NOT_OPTIONS = {"params", "param_names", "lr", "lr_scale", "initial_lr"}
 NEXT_MOVE = "The loop engine trains with any torch optimizer: engine='loop'."
 
 
+SMALL = 2**15  # numbers of a stack's parameters: above, param groups are updated each by itself, if they are few
+FEW = 8
+
+
 class UnknownRule(EngineError):
     """No rule does what this optimizer does; says which class or option."""
 
@@ -75,13 +80,36 @@ class Update:
         self, params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int
     ) -> tuple[Tensor, State]:
         """One update at lr_L1 = peak lr · schedule; the tensors are donated, as in `Rule.update`."""
-        return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+        groups = self._groups if params_LP.numel() > SMALL else ()
+        if not groups or any(tensor.shape != params_LP.shape for tensor in state.values()):
+            return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+        for at, update in groups:
+            params, given = params_LP[:, at], {name: tensor[:, at] for name, tensor in state.items()}
+            lr = lr_L1 * cast(update.lr_scale, lr_L1)
+            moved, new = update.rule.update(params, grads_LP[:, at], dict(given), lr, t)
+            for tensor, result in [(params, moved), *((given[name], new[name]) for name in given)]:
+                if result is not tensor:
+                    tensor.copy_(result)
+        return params_LP, state
+
+    @cached_property
+    def _groups(self) -> Sequence[tuple[slice, Update]]:
+        """Ranges of columns and their updates, in which numbers that differ between groups are one number again.
+
+        Empty where there is one group, or so many that to take each by itself would cost more than it spares.
+        """
+        numbers = (self.lr_scale, *(getattr(self.rule, f.name) for f in fields(self.rule)))  # type: ignore[arg-type]
+        borders = sorted(_borders(numbers))
+        if not 0 < len(borders) < FEW:
+            return ()
+        ranges = [slice(a, b) for a, b in zip([0, *borders], [*borders, None], strict=True)]
+        return [(at, self.of(at)) for at in ranges]
 
     def effective_lr(self, state: State, lr_L1: Tensor, t: int) -> Tensor:
         """Each parameter's step size in the update that returned `state`, as in `Rule.effective_lr`."""
         return self.rule.effective_lr(state, lr_L1 * cast(self.lr_scale, lr_L1), t)
 
-    def of(self, columns: Tensor) -> Update:
+    def of(self, columns: Tensor | slice) -> Update:
         """The same update of these of the P parameters alone."""
         options = {f.name: _of(getattr(self.rule, f.name), columns) for f in fields(self.rule)}  # type: ignore[arg-type]
         return Update(replace(self.rule, **options), _of(self.lr_scale, columns))  # type: ignore[type-var]
@@ -214,11 +242,26 @@ def _spread(rows: list[list[float]], sizes_G: list[int], device: torch.device) -
     return values.repeat_interleave(torch.tensor(sizes_G, device=device), dim=1)
 
 
-def _of(value: Any, columns: Tensor) -> Any:
-    """An option's value for some parameters alone."""
+def _of(value: Any, columns: Tensor | slice) -> Any:
+    """An option's value for some parameters alone; for a range of them, one number a lane where that is enough."""
     if isinstance(value, tuple):
         return tuple(_of(v, columns) for v in value)
-    return value[:, columns] if isinstance(value, Tensor) and value.shape[1] > 1 else value
+    if not isinstance(value, Tensor) or value.shape[1] == 1:
+        return value
+    part = value[:, columns]
+    if isinstance(columns, slice) and torch.equal(part, part[:, :1].expand_as(part)):
+        part = part[:, :1]
+        return float(part) if part.numel() == 1 else part
+    return part
+
+
+def _borders(value: Any) -> set[int]:
+    """The columns from which on an option's value is another one."""
+    if isinstance(value, tuple):
+        return set().union(*map(_borders, value))
+    if not isinstance(value, Tensor) or value.shape[1] == 1:
+        return set()
+    return set(((value[:, 1:] != value[:, :-1]).any(dim=0).nonzero().flatten() + 1).tolist())
 
 
 def _close(a: float, b: float) -> bool:
