@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,13 +126,17 @@ class _Bench:
         """Check the task, choose an engine, and turn a budget in time into runs."""
         self._check()
         engine, spent, step_s = self._choose()
-        if self.asked.time_it and (self.prepared is None or self.asked.engine != "auto"):
-            spent = 0  # only to tell the time: `find` itself would not take these steps
-        session = self._session(engine, spent, step_s)
-        runs = self.asked.budget.runs
-        if runs is None:
-            runs = max((spent + session.affordable) / self.horizon, 1e-9)
-        return session, Head(self.asked.verb, self.questions, _facts(session), engine.ran, runs, spent, step_s)
+        with ExitStack() as on_error:
+            on_error.callback(engine.close)  # it may hold processes
+            if self.asked.time_it and (self.prepared is None or self.asked.engine != "auto"):
+                spent = 0  # only to tell the time: `find` itself would not take these steps
+            session = self._session(engine, spent, step_s)
+            runs = self.asked.budget.runs
+            if runs is None:
+                runs = max((spent + session.affordable) / self.horizon, 1e-9)
+            head = Head(self.asked.verb, self.questions, _facts(session), engine.ran, runs, spent, step_s)
+            on_error.pop_all()
+        return session, head
 
     def go_on(self, head: Head) -> tuple[Session, Head]:
         """Take engine and budget from the journal, once the task has shown to be the same."""
