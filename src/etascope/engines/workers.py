@@ -289,7 +289,8 @@ class Workers:
 
     def __init__(self, prepared: Prepared, ran: Ran, pool: Pool | None = None) -> None:
         self.prepared, self.ran = prepared, ran
-        self._pool = pool
+        self._pool, self._others = pool, ran.workers - 1
+        self._alone = False  # once others could not be had
         inner = replace(ran, workers=1)
         self._inner = Lanes(prepared, inner) if ran.engine == "lanes" else Loop(prepared, inner)
 
@@ -321,13 +322,14 @@ class Workers:
         yield from pool.ask([("train", (inner, unit, steps, rung)) for unit in units], tick, here)
 
     def _started(self, units: Sequence[Unit] = ()) -> Pool | None:
-        if self._pool is None:
+        if self._pool is None and not self._alone:
             payload = sendable(self.prepared, [s for unit in units for s in unit])
-            if isinstance(payload, str):
-                return None
-            self._pool = Pool(payload, str(self.prepared.device), self.ran.workers - 1)
-            if self._pool.greet() is not None:
+            with suppress(OSError):  # no process can be had
+                if isinstance(payload, bytes):
+                    self._pool = Pool(payload, str(self.prepared.device), self._others)
+            if self._pool is not None and self._pool.greet() is not None:
                 self.close()
+            self._alone = self._pool is None
         return self._pool
 
     def close(self) -> None:
