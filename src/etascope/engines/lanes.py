@@ -25,7 +25,7 @@ from .effective import EffectiveLr
 from .loop import TICK, finished
 from .prepared import Prepared
 from .randomness import seed_all
-from .replay import Drifted
+from .replay import BRIEF, THOROUGH, Drifted
 from .stack import Stack, quiet, stackable
 
 __all__ = ["Lanes"]
@@ -97,7 +97,9 @@ class Lanes(OneByOne):
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
-        stack = Stack(p, unit, replays=self._replays, thorough=not self._proven, alone=self.ran.chunk == 1)
+        stack = Stack(
+            p, unit, replays=self._replays, compared=BRIEF if self._proven else THOROUGH, alone=self.ran.chunk == 1
+        )
         multipliers = _multipliers(p, unit, steps)
         effective = EffectiveLr(stack.rule, stack.names, stack.shapes, steps, p.device)
         evaluate_at = {} if judging is None else judging.batches_at

@@ -17,10 +17,11 @@ from .data import map_tensors
 from .randomness import put_back, states
 from .recording import Function, NotRecorded, Recording, Tensors, record
 
-__all__ = ["Drifted", "Memory", "Replay"]
+__all__ = ["BRIEF", "THOROUGH", "Drifted", "Memory", "Replay"]
 
 MOST = 4  # recordings: one for each kind of batch
-CHECKED = {4**i for i in range(20)}  # the uses of a recording at which it is compared
+THOROUGH = frozenset(4**i for i in range(20))  # the uses of a recording at which it is compared
+BRIEF = frozenset({1})  # once a whole training has shown no difference
 CONTAINERS = (list, dict, set, deque)
 DERIVED = {"_flat_weights", "_flat_weight_refs"}  # what recurrent modules renew at every call, from their parameters
 
@@ -59,7 +60,7 @@ class Replay:
         may_change: the tensors that the function may change.
         saved: what it may change beside its results, as it is now.
         restore: puts it back.
-        thorough: compare recordings in the course of the training, not only at their first use and in the last step.
+        compared: at which of its uses a recording is compared with the function.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class Replay:
         saved: Callable[[], list[Tensor]],
         restore: Callable[[list[Tensor]], None],
         *,
-        thorough: bool = True,
+        compared: frozenset[int] = THOROUGH,
     ) -> None:
-        self._compared = CHECKED if thorough else {1}
+        self._compared = compared
         self._remembering, self._may_change, self._saved, self._restore = remembering, may_change, saved, restore
         self.known: list[Known] = []
 

@@ -29,7 +29,7 @@ from .loop import SKIPS
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
-from .replay import Replay
+from .replay import THOROUGH, Replay
 
 __all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
@@ -44,7 +44,7 @@ class Stack:
         prepared: the task.
         unit: the lanes' settings.
         replays: whether gradients are recorded and replayed.
-        thorough: whether recordings are compared in the course of the training, as in `Replay`.
+        compared: at which of its uses a recording is compared with what it was made of, beside the last step.
         alone: the unit is one lane, to be trained without `vmap`: torch's fused kernels for recurrent layers and
             attention have no batching rule.
     """
@@ -55,7 +55,7 @@ class Stack:
         unit: Sequence[Setting],
         *,
         replays: bool = True,
-        thorough: bool = True,
+        compared: frozenset[int] = THOROUGH,
         alone: bool = False,
     ) -> None:
         self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
@@ -79,7 +79,7 @@ class Stack:
         fp16 = prepared.task.precision == "fp16"
         self.scaler = LaneScaler(n_lanes, device) if fp16 else None
         self.before: list[Tensor] | None = None
-        self._thorough = thorough
+        self._compared = compared
         self.replay = self._new_replay() if replays else None
         self._is_last = False  # whether this is the last step
         self.batch: Any = None
@@ -373,7 +373,7 @@ class Stack:
             self._restore(self.before)
 
     def _new_replay(self) -> Replay:
-        return Replay(self._remembering, self._moving_buffers, self._saved, self._restore, thorough=self._thorough)
+        return Replay(self._remembering, self._moving_buffers, self._saved, self._restore, compared=self._compared)
 
     def _remembering(self) -> list[Any]:
         """Whatever may remember something from step to step, beside tensors."""

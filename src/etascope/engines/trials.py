@@ -224,7 +224,7 @@ def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int
 
 def _time_lanes(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:
     """Seconds per step of one of these lanes in a run of `run` steps, with evaluation, without reading data."""
-    stack, accumulate = Stack(prepared, unit, alone=len(unit) == 1), prepared.task.accumulate
+    stack, accumulate = Stack(prepared, unit, compared=frozenset(), alone=len(unit) == 1), prepared.task.accumulate
     read = iter([finite(batch) for batch in islice(stack.batches(RUNG), steps * accumulate)])
     seed_all("trial", stack.seed)
     with quiet():
