@@ -25,7 +25,7 @@ from .stack import Stack, quiet, stackable
 __all__ = ["STEPS", "WIDTH", "Kind", "Sample", "Trial", "Tried", "samples_of", "try_out"]
 
 WIDTH = 4  # nearly all of a race is trained by three to six settings at once
-ROUNDS = 4  # of trials, at most
+ROUNDS = 12  # of trials, at most
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 FEW = 3  # lanes that show whether a whole stack is worth a trial
 HOPELESS = 2.0  # times the best so far, that a lane of a few takes: more of them will not be faster than that
