@@ -103,7 +103,8 @@ def choose(
     run = _typical_run(prepared, steps_to_come)
     pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings) if asked == "auto" else ("", 0)
     try:
-        tried = try_out(prepared, kinds, samples, allowed - looked, run, to_come=steps_to_come)
+        share = 0.5 if isinstance(pool, Pool) else 1.0  # the rest is for trials in several processes
+        tried = try_out(prepared, kinds, samples, share * (allowed - looked), run, to_come=steps_to_come)
         tried.spent += looked
         if asked == "lanes" and tried.failure is not None:
             raise refuse(tried.failure)
