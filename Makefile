@@ -32,6 +32,8 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/find_truth.py --outside
 	$(BIN)/python benchmarks/lanes.py
 	$(BIN)/python benchmarks/lanes.py --steady
+	$(BIN)/python benchmarks/lora.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/interrupted.py
 	$(BIN)/python benchmarks/real.py
 	$(BIN)/python benchmarks/peers.py
