@@ -1,7 +1,7 @@
 """A function of tensors as a list of torch operations, replayed without the Python in between.
 
-Under `vmap` and `grad` a small model's step is mostly Python and dispatch: replayed, the same operations on the same
-shapes take a third of the time. Nothing is compiled; to record a call costs little more than the call.
+Under `vmap` and `grad` a small model's step is mostly Python and dispatch, and a replay is without them. Nothing is
+compiled.
 
 Three things are left out of the operations, and none of them changes what they compute: what nobody reads, copies of
 what nobody changes, and the allocation of results that fit over an operand read for the last time. Views of tensors
