@@ -121,81 +121,44 @@ class Pool:
             EngineError: a job ended two processes.
             BaseException: what a job raised.
         """
-        import cloudpickle
-
-        data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
-        todo, said = deque(range(len(jobs))), queue.SimpleQueue[tuple[str, int, Any]]()
-        answers, given_up, errors = deque[tuple[int, Any]](), list[int](), list[BaseException]()
-        failed = threading.Event()
-
-        def told(i: int, *new: int) -> None:
-            said.put(("tick", i, new))
-
-        def feed(number: int) -> None:
-            while not (self._closed or failed.is_set()):
-                try:
-                    i = todo.popleft()
-                except IndexError:
-                    return
-                try:
-                    kind, value = self._do(number, data[i], partial(told, i))
-                except BaseException as error:  # or it would be waited for forever
-                    kind, value = "raised", error
-                if kind != "done":
-                    failed.set()
-                said.put((kind, i, value))
-
-        def fail(error: BaseException) -> None:
-            failed.set()
-            errors.append(error)
-            with suppress(IndexError):
-                while True:
-                    given_up.append(todo.pop())
-
-        def listen(*, wait: bool) -> None:
-            with suppress(queue.Empty):
-                while True:
-                    kind, i, value = said.get(block=wait)
-                    wait = False
-                    if kind == "tick":
-                        tick(*value)
-                    elif kind == "done":
-                        answers.append((i, value))
-                    else:
-                        given_up.append(i)
-                        fail(value if kind == "raised" else _ended_twice(jobs[i], value))
-
-        def tell(*new: int) -> None:
-            tick(*new)
-            listen(wait=False)
-
-        mine = None if here is None else todo.popleft()
-        threads = [threading.Thread(target=feed, args=(n,), daemon=True) for n in range(min(len(self), len(todo)))]
-        for thread in threads:
-            thread.start()
-        answered = 0
-        while answered + len(given_up) < len(jobs):
+        asked = _Asked(jobs, tick)
+        mine = None if here is None else asked.todo.popleft()
+        for number in range(min(len(self), len(asked.todo))):
+            threading.Thread(target=self._feed, args=(number, asked), daemon=True).start()
+        while asked.is_waiting:
             try:
                 if here is None or mine is None:
-                    listen(wait=True)
+                    asked.listen(wait=True)
                 else:
-                    answers.append((mine, here(jobs[mine], tell)))
+                    asked.answers.append((mine, here(jobs[mine], asked.tell)))
             except KeyboardInterrupt:
-                failed.set()
-                listen(wait=False)
-                yield from answers  # what is done is done
+                asked.failed.set()
+                asked.listen(wait=False)
+                yield from asked.answers  # what is done is done
                 raise
             except Exception as error:
-                given_up += [] if mine is None else [mine]
-                fail(error)
-            while answers:
-                answered += 1
-                yield answers.popleft()
+                asked.fail(error, mine)
+            yield from asked.new_answers()
             mine = None
             with suppress(IndexError):
-                mine = None if here is None else todo.popleft()
-        if errors:
-            raise errors[0]
+                mine = None if here is None else asked.todo.popleft()
+        if asked.errors:
+            raise asked.errors[0]
+
+    def _feed(self, number: int, asked: _Asked) -> None:
+        """Have one process do jobs until there are none, in a thread of its own."""
+        while not (self._closed or asked.failed.is_set()):
+            try:
+                i = asked.todo.popleft()
+            except IndexError:
+                return
+            try:
+                kind, value = self._do(number, asked.data[i], partial(asked.told, i))
+            except BaseException as error:  # or it would be waited for forever
+                kind, value = "raised", error
+            if kind != "done":
+                asked.failed.set()
+            asked.said.put((kind, i, value))
 
     def _do(self, number: int, data: bytes, tick: Tick) -> tuple[str, Any]:
         """How a job ended, and its answer, error or exit code."""
@@ -242,6 +205,74 @@ class Pool:
         with self._changing:
             self._closed = True
             _end(self._processes)
+
+
+class _Asked:
+    """Jobs that a pool was asked to do, and what has come of them.
+
+    Attributes:
+        data: the jobs as they are sent.
+        todo: the numbers of those that nobody has begun.
+        said: what the processes' threads say: (kind, number, value).
+        answers: (number, answer) that were not given out yet.
+        errors: what went wrong; then no further job is begun.
+        failed: set as soon as that is known.
+    """
+
+    def __init__(self, jobs: Sequence[Job], tick: Tick) -> None:
+        import cloudpickle
+
+        self._jobs, self._tick = jobs, tick
+        self.data = [cloudpickle.dumps(job) for job in jobs]  # settings may hold a schedule, and this a function
+        self.todo = deque(range(len(jobs)))
+        self.said = queue.SimpleQueue[tuple[str, int, Any]]()
+        self.answers = deque[tuple[int, Any]]()
+        self.errors: list[BaseException] = []
+        self.failed = threading.Event()
+        self._ended = 0  # jobs that were answered or given up
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some jobs are neither answered nor given up."""
+        return self._ended < len(self._jobs)
+
+    def new_answers(self) -> Iterator[tuple[int, Any]]:
+        """The answers that were not given out yet."""
+        while self.answers:
+            self._ended += 1
+            yield self.answers.popleft()
+
+    def told(self, i: int, *new: int) -> None:
+        """A process makes progress with job i."""
+        self.said.put(("tick", i, new))
+
+    def tell(self, *new: int) -> None:
+        """This process makes progress; meanwhile others may have."""
+        self._tick(*new)
+        self.listen(wait=False)
+
+    def listen(self, *, wait: bool) -> None:
+        """Take in what was said; with `wait`, at least one thing."""
+        with suppress(queue.Empty):
+            while True:
+                kind, i, value = self.said.get(block=wait)
+                wait = False
+                if kind == "tick":
+                    self._tick(*value)
+                elif kind == "done":
+                    self.answers.append((i, value))
+                else:
+                    self.fail(value if kind == "raised" else _ended_twice(self._jobs[i], value), i)
+
+    def fail(self, error: BaseException, i: int | None) -> None:
+        """Give up job i, if it is one, and all that nobody has begun."""
+        self.failed.set()
+        self.errors.append(error)
+        self._ended += i is not None
+        with suppress(IndexError):
+            while True:
+                self.todo.pop()
+                self._ended += 1
 
 
 def _ended_twice(job: Job, code: int) -> EngineError:
