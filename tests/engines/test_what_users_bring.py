@@ -18,6 +18,7 @@ from small_tasks import (
     CLASSES,
     CPU,
     WORDS,
+    Square,
     batches,
     convnet,
     engine,
@@ -89,22 +90,6 @@ def with_lora() -> nn.Module:
     for q in stem.parameters():
         q.requires_grad_(False)
     return nn.Sequential(stem, LoRA(nn.Linear(8, 8)), nn.Tanh(), LoRA(nn.Linear(8, CLASSES)))
-
-
-class Square(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x * x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * grad
 
 
 class OwnFunction(nn.Module):
