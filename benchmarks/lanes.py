@@ -151,7 +151,7 @@ class Bench:
 
     def wall_clock(self, k, least_s, repeats, compiled):
         """The row of K settings; `compiled`: whether the compiled loop is among the baselines."""
-        lrs, failed, losses, engine = lrs_of(k), {}, {}, None
+        lrs, failed, losses, engines = lrs_of(k), {}, {}, []
         names = [name for name in (*BASELINES, "etascope") if compiled or name != "compiled loop"]
         seconds = {name: [None] * repeats for name in names}
         horizon, trained = self.long_enough(lrs, least_s)
@@ -166,7 +166,7 @@ class Bench:
                         raise
                     failed[name] = str(error)
                     continue
-                engine = said.get("engine", engine)
+                engines += [said["engine"]] if "engine" in said else []
         ratios = [
             min(seconds[n][i] for n in BASELINES if n in seconds and seconds[n][i]) / seconds["etascope"][i]
             for i in range(repeats)
@@ -177,7 +177,8 @@ class Bench:
             "threads": self.best("loop")[0],
             "seconds": seconds,
             "failed": failed,
-            "engine": engine,
+            "engine": engines[-1],
+            "engines": engines,
             "ratios": ratios,
             "ratio": float(np.median(ratios)),
             "lower": lower_bound(ratios),
