@@ -113,9 +113,15 @@ def test_a_child_of_a_killed_run_does_not_keep_the_folder(tmp_path):
     script = f"""
 import multiprocessing, os, signal, time
 import etascope as eta
+fork = multiprocessing.get_context("fork")
+alive = fork.Event()  # a child that has not run yet has closed nothing
+def wait():
+    alive.set()
+    time.sleep(30)
 def run(lr, steps, seed):
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+    child = fork.Process(target=wait)
     child.start()
+    alive.wait()
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 eta.find(run, horizon=100, init_loss=1.0, out={str(tmp_path)!r})
