@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_find_with_a_training_function_that_prints(tmp_path):
 
 def test_ctrl_c_and_on(tmp_path):
     (tmp_path / "fun.py").write_text(FUNCTION.replace("PAUSE", "0.1"))
-    process = start("-m", "etascope", "find", "fun.py", "--out", "o", cwd=tmp_path)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has what it starts with & ignore Ctrl-C
+    process = start("-m", "etascope", "find", "fun.py", "--out", "o", cwd=tmp_path, preexec_fn=heed)
     for line in process.stderr:
         if line.startswith("rung 1"):
             break

@@ -110,16 +110,17 @@ class Lanes(OneByOne):
         val: list[tuple[int, Tensor]] = []
         eval_s = 0.0
         for t in range(steps):
-            step_batches = list(islice(batches, task.accumulate))
+            step_batches, is_last = list(islice(batches, task.accumulate)), t == steps - 1
             try:
-                losses_L = stack.step(step_batches, multipliers[t], t, is_last=t == steps - 1)
+                losses_L = stack.step(step_batches, multipliers[t], t, is_last=is_last)
             except TaskError as error:
                 if out_of_memory(error):
                     raise
                 stack.undo()
                 stack.bury(losses_TL, 0)
                 step_batches = stack.bury_raising(step_batches, t)
-                losses_L = stack.step(step_batches, multipliers[t], t)  # raises again if it is no lane's divergence
+                # raises again if it is no lane's divergence
+                losses_L = stack.step(step_batches, multipliers[t], t, is_last=is_last)
             losses_TL.append(losses_L)
             if t + 1 in effective.after:
                 effective.note(stack.state, multipliers[t] * stack.lr_L1, t)
