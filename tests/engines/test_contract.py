@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 from functools import partial
@@ -58,6 +59,17 @@ def test_curves_come_in_the_units_order(name: str) -> None:
         assert c.train[-1][0] == 20
         assert all(math.isfinite(v) for v in losses)
     assert len({c.val[0] for c in curves}) == 1  # one init
+
+
+def test_no_tensor_stays_from_each_step(name: str) -> None:
+    held: list[int] = []
+
+    def count(*_: int) -> None:
+        held.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
+
+    engine(name, small_task(horizon=256)).train([Setting(0, lr) for lr in LRS[:3]], 256, 0, count)
+    assert len(held) >= 16
+    assert held[-2] - held[2] < 32  # a few of each evaluation; what stays among what goes makes the heap grow
 
 
 def test_training_learns(name: str) -> None:

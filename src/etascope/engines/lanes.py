@@ -106,7 +106,9 @@ class Lanes(OneByOne):
         batches = stack.batches(rung)
         seed_all("noise", *dict.fromkeys(s.seed for s in unit), rung)
 
-        losses_TL: list[Tensor] = []
+        # A table, not a tensor for each step: small ones that stay, among large ones that go, tear the heap to pieces.
+        losses_TL = torch.empty(steps, len(unit), dtype=torch.float64, device=p.device)
+        taken_steps = 0
         val: list[tuple[int, Tensor]] = []
         eval_s = 0.0
         for t in range(steps):
@@ -117,11 +119,11 @@ class Lanes(OneByOne):
                 if out_of_memory(error):
                     raise
                 stack.undo()
-                stack.bury(losses_TL, 0)
+                stack.bury(losses_TL[:t], 0)
                 step_batches = stack.bury_raising(step_batches, t)
                 # raises again if it is no lane's divergence
                 losses_L = stack.step(step_batches, multipliers[t], t, is_last=is_last)
-            losses_TL.append(losses_L)
+            losses_TL[t], taken_steps = losses_L, t + 1
             if t + 1 in effective.after:
                 effective.note(stack.state, multipliers[t] * stack.lr_L1, t)
             if (which := evaluate_at.get(t + 1)) is not None:
@@ -129,15 +131,15 @@ class Lanes(OneByOne):
                 val.append((t + 1, stack.evaluate(which)))
                 eval_s += time.perf_counter() - start
             if (t + 1) % TICK == 0:  # seldom, since reading a tensor waits for the device
-                all_dead = stack.bury(losses_TL[-TICK:], t + 1 - TICK)
+                all_dead = stack.bury(losses_TL[t + 1 - TICK : t + 1], t + 1 - TICK)
                 dead = [at + 1 for at in stack.dead_at_L.tolist() if at >= 0]
                 living = len(unit) - len(dead)
                 told.up_to(sum(dead) + living * (t + 1), len(dead), len(dead) * steps - sum(dead))
                 if all_dead:
                     break
-        stack.bury(losses_TL, 0)
+        stack.bury(losses_TL[:taken_steps], 0)
 
-        table = torch.stack(losses_TL).tolist()
+        table = losses_TL[:taken_steps].tolist()
         ends = [at if at >= 0 else None for at in stack.dead_at_L.tolist()]
         sizes = effective.of_lanes(ends)
         curves = []

@@ -26,6 +26,7 @@ from .data import tensors
 from .lane_functions import LaneFunctions
 from .lane_scaler import LaneScaler
 from .loop import SKIPS
+from .memory import keep_freed
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
@@ -58,6 +59,7 @@ class Stack:
         compared: frozenset[int] = THOROUGH,
         alone: bool = False,
     ) -> None:
+        keep_freed()
         self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
         n_lanes, device = len(unit), prepared.device
         splits = [prepared.split(s.options) for s in unit]
@@ -480,11 +482,11 @@ class Stack:
 
     # -------------------------------------------------------------------------------------- burying
 
-    def bury(self, losses: Sequence[Tensor], first: int) -> bool:
+    def bury(self, losses_TL: Tensor, first: int) -> bool:
         """Note the first non-finite loss, from step `first` on, of each living lane; whether all are dead."""
-        if not losses:
+        if not len(losses_TL):
             return False
-        bad_TL = ~torch.isfinite(torch.stack(list(losses)))
+        bad_TL = ~torch.isfinite(losses_TL)
         new_L = bad_TL.any(0) & (self.dead_at_L < 0)
         if new_L.any():
             self.dead_at_L[new_L] = first + bad_TL.int().argmax(0)[new_L]
