@@ -61,9 +61,10 @@ def test_an_explicit_engine_is_timed_with_one_thread_and_with_all(asked: str, sp
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("steps_to_come", "spent"), [(10, 0), (100, 3), (280, 3 + 8), (1000, 2 * (3 + 3 + 12) + 3)])
-def test_trials_take_at_most_four_hundredths(steps_to_come: float, spent: int) -> None:
-    assert chosen(small_task(), steps_to_come=steps_to_come).trial_steps == spent <= steps_to_come * 0.04
+@pytest.mark.parametrize(("steps_to_come", "least"), [(10, 0), (100, 3), (280, 3 + 8), (1000, 3 + 3 + 12 + 3 + 8)])
+def test_trials_take_at_most_four_hundredths(steps_to_come: float, least: int) -> None:
+    # the second round leaves out what the first showed to be far slower
+    assert least <= chosen(small_task(), steps_to_come=steps_to_come).trial_steps <= steps_to_come * 0.04
 
 
 def test_a_trial_of_lanes_that_fails_is_a_refusal() -> None:

@@ -29,7 +29,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from etascope.engines import data as data_module
-from etascope.engines.data import Stream, map_tensors, nonfinite, rebuild, rows, tensors
+from etascope.engines.data import Shelf, Stream, map_tensors, nonfinite, rebuild, rows, tensors
 from etascope.engines.judging import LAST_TENTH, final_loss, plan_judging, thin
 from etascope.engines.randomness import Source, derive, kept, seed_all
 from etascope.errors import TaskError
@@ -401,3 +401,29 @@ def test_rows_of_tensors_are_gathered_as_the_loader_would(how: dict[str, Any], m
     for a, b in zip(ours, theirs, strict=True):
         assert type(a) is type(b) is list
         assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.uint8, torch.complex64]
+)
+def test_what_is_kept_is_a_copy_that_lies_apart(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_module, "BLOCK_BYTES", 256)
+    shelf = Shelf()
+    given = [torch.arange(n).reshape(shape).to(dtype) for n, shape in ((1, ()), (6, (2, 3)), (50, (5, 10)), (2, (2,)))]
+    kept = [shelf.put(tensor) for tensor in given]
+    for ours, theirs in zip(kept, given, strict=True):
+        assert torch.equal(ours, theirs) and ours.dtype == dtype
+        assert ours.shape == theirs.shape
+        assert ours.data_ptr() % 64 == 0
+        assert ours.untyped_storage().nbytes() == theirs.untyped_storage().nbytes()  # each has memory of its own
+        assert theirs.untyped_storage().data_ptr() != ours.untyped_storage().data_ptr()
+    del shelf
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(kept, given, strict=True))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: torch.ones(2, 3).t(), lambda: torch.ones(0), lambda: torch.eye(2).to_sparse()]
+)
+def test_what_is_not_plain_is_kept_as_it_is(make: Any) -> None:
+    tensor = make()
+    assert Shelf().put(tensor) is tensor

@@ -36,7 +36,7 @@ from torch.optim import SGD, Adagrad, AdamW, RMSprop
 from etascope.engines.loop import Loop
 from etascope.engines.prepared import Prepared
 from etascope.engines.refusals import refusal
-from etascope.engines.stack import Stack
+from etascope.engines.stack import Stack, quiet
 from etascope.records import Engine as Ran
 
 RULES: dict[str, tuple[Callable[..., Any], float]] = {  # optimizer, and the largest of the lanes' lrs
@@ -227,6 +227,19 @@ class TestEverythingOnEveryRule:
         found, truth = (train(name, task, lrs, steps) for name in ("lanes", "loop"))
         assert all(len(c.train) == steps and c.diverged_at is None for c in (*found, *truth))
         assert largest_gap(found, truth) <= (1e-5 if what == "llama" else 1e-9)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("what", BROUGHT)
+def test_it_is_replayed_all_the_same(what: str, alone: bool) -> None:
+    task, lrs = brought(what, next(iter(RULES)))
+    stack = Stack(Prepared(task, CPU), lanes_of(lrs[:1] if alone else lrs), alone=alone)
+    batches = stack.batches(0)
+    with quiet():
+        for t in range(4):
+            stack.step([next(batches) for _ in range(task.accumulate)], 1.0, t)
+    assert stack.replay is not None
+    assert all(known.recording is not None and known.misses == 0 for known in stack.replay.known)
 
 
 # ------------------------------------------------------------------------------- held once for all lanes

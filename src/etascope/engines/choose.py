@@ -31,6 +31,7 @@ ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
 FIRST_LOOK = 10  # times the steps of a trial of the loop that the allowance must be, to spend one on a first look
 WORTH_STARTING_S = 30  # of training to come by the loop: then processes are started, which takes them some seconds
 WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then several are tried
+AGAIN_S = 0.5  # after which no further trial of several processes begins
 GAIN = 1.05  # lanes, and processes, must be faster by this to be worth their risk
 THREADS_GAIN = 1.3  # more threads by this: they wait for each other, on a busy machine far longer than trials show
 
@@ -193,10 +194,11 @@ def _side_by_side(
     is_stack = one.chunk > 1
     shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if (size > 1) == is_stack))
     samples = samples_of(prepared, settings, 0, chunk)
-    asked = shared, samples, max(allowed - alone.trial_steps, 0.0) / count, run
+    left = max(allowed - alone.trial_steps, 0.0) / count
+    asked = {"kinds": shared, "samples": samples, "allowed": left, "run": run, "counts": (1,), "limit_s": AGAIN_S}
 
     def here(job: tuple[str, Any], tick: Tick) -> Tried:
-        return try_out(prepared, *asked, counts=(1,))
+        return try_out(prepared, **job[1])
 
     try:
         tried: list[Tried] = [answer for _, answer in pool.ask([("trial", asked)] * count, lambda *_: None, here)]

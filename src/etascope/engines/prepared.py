@@ -271,6 +271,28 @@ class Prepared:
                     objective(finite(next(batches)))  # what NaN does is for the training to show
         return frozenset(name for name, b in objective.named_buffers() if not torch.equal(b, before[name]))
 
+    @cached_property
+    def channels_last(self) -> frozenset[str]:
+        """The convolutions' weights that one model on a CPU has with the channels last, which is faster there.
+
+        None, where that raises: it goes on into what they give, which not every `view` can take.
+        """
+        with kept():
+            objective = self.objective(0)
+            of_modules = objective.named_modules() if self.device.type == "cpu" else ()
+            weights = {f"{name}.weight": m.weight for name, m in of_modules if type(m) is nn.Conv2d}
+            weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
+            for weight in weights.values():
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            if weights:
+                seed_all("check", 0)
+                try:
+                    with self.autocast():
+                        objective(finite(next(self.batches(0, -1)))).backward()
+                except Exception:
+                    return frozenset()
+        return frozenset(weights)
+
     # ------------------------------------------------------------------------------------ judging
 
     @cached_property

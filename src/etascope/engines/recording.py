@@ -5,10 +5,11 @@ compiled.
 
 Three things are left out of the operations, and none of them changes what they compute: what nobody reads, copies of
 what nobody changes, and the allocation of results that fit over an operand read for the last time. Views of tensors
-that stay the same objects are taken once.
+that stay the same objects are taken once, and so is what follows from nothing: masks, positions.
 
-What Python does beside the operations happens once, while they are recorded. A function that is seen to ask a tensor
-for its value, to draw from Python's or NumPy's randomness, or to have shapes that follow from values is not recorded.
+What Python does beside the operations happens once, while they are recorded. Where a function asks a tensor for its
+value, as a branch does, a replay looks whether it is the same, and raises `Otherwise` if not. A function that is seen
+to draw from Python's or NumPy's randomness, or to have shapes that follow from values, is not recorded.
 Other ways to change its mind cannot be seen: so whoever replays compares with the function itself now and then
 (`replay.py`).
 """
@@ -100,24 +101,28 @@ class Recording:
     def __init__(self, tape: Tape, stable: int, fresh: int, results: Sequence[int]) -> None:
         first, second = range(stable), range(stable, stable + fresh)
         steps = _without_copies(tape, _needed(tape.steps, results), results)
-        views, steps = _stable_views(steps, {*first, *tape.constants})
-        steps = _in_place(tape, steps, {*first, *second, *tape.constants, *results})
-        kept = sorted(frozenset().union(*(view.makes for view in views)))
+        once, steps = _once(tape, steps, {*first, *tape.constants})
+        kept = sorted(frozenset().union(*(step.makes for step in once)))
+        steps = _in_place(tape, steps, {*first, *second, *tape.constants, *kept, *results})
         self.operations = len(steps)
         written = {tape.memory(n) for step in steps for n in step.writes}
         self.changes = [t for n, t in tape.constants.items() if tape.memory(n) in written]
-        self._views = _compiled(tape, views, (first,), kept)
+        self._once = _compiled(tape, once, (first,), kept)
         self._run = _compiled(tape, steps, (first, kept, second), results)
         self._seen: list[Tensor] | None = None
         self._kept: Tensors = ()
 
     def __call__(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
-        """The function's results on these tensors, of the recorded shapes; it may change them as the function does."""
+        """The function's results on these tensors, of the recorded shapes; it may change them as the function does.
+
+        Raises:
+            Otherwise: a value that the function asks for is another; it may have changed tensors by then.
+        """
         # Torch's recurrent kernels look at the mode, not at their arguments, for whether a gradient will be taken.
         with torch.enable_grad():
             if self._seen is None or len(self._seen) != len(stable) or not all(map(_is, self._seen, stable)):
                 self._seen, self._kept = None, ()  # let go of the former ones first
-                self._seen, self._kept = list(stable), self._views(stable)
+                self._seen, self._kept = list(stable), self._once(stable)
             return self._run(stable, self._kept, fresh)
 
 
@@ -173,16 +178,21 @@ def _renamed(value: Any, same: dict[int, Slot]) -> Any:
     return {k: _renamed(v, same) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _stable_views(steps: Sequence[Step], stable: set[int]) -> tuple[list[Step], list[Step]]:
-    """Views of what stays the same tensors, and the other steps."""
-    views, others, known = list[Step](), list[Step](), set(stable)
+def _once(tape: Tape, steps: Sequence[Step], stable: set[int]) -> tuple[list[Step], list[Step]]:
+    """Steps to take once while the stable tensors stay the same, and the others.
+
+    That is: views of these, and what follows from nothing and is not changed.
+    """
+    once, others, known = list[Step](), list[Step](), set(stable)
+    written = {tape.memory(n) for step in steps for n in step.writes}
     for step in steps:
-        if step.is_view and not step.writes and step.reads <= known:
-            views.append(step)
+        stays = all(tape.is_fixed(n) and tape.memory(n) not in written for n in step.makes) and step.makes
+        if step.reads <= known and not step.writes and (step.is_view or stays):
+            once.append(step)
             known |= step.makes
         else:
             others.append(step)
-    return views, others
+    return once, others
 
 
 def _in_place(tape: Tape, steps: Sequence[Step], lasting: Iterable[int]) -> list[Step]:

@@ -16,6 +16,7 @@ from .apart import is_alike
 from .data import map_tensors
 from .randomness import put_back, states
 from .recording import Function, NotRecorded, Recording, Tensors, record
+from .tape import Otherwise
 
 __all__ = ["BRIEF", "THOROUGH", "Drifted", "Memory", "Replay"]
 
@@ -42,13 +43,15 @@ class Known:
         kinds: shapes, strides and dtypes of the function's fresh tensors.
         recording: of the function; None where there can be none.
         uses: how often it was replayed.
-        latest: the latest call, as (function, fresh tensors).
+        misses: how often the function was called instead, since a value was another than when it was recorded.
+        latest: the latest call that was replayed, as (function, fresh tensors).
     """
 
     batch: Any
     kinds: list[Any]
     recording: Recording | None
     uses: int = 0
+    misses: int = 0
     latest: tuple[Function, Sequence[Tensor]] | None = None
 
 
@@ -110,10 +113,16 @@ class Replay:
         self, known: Known, function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, check: bool
     ) -> Tensors:
         assert known.recording is not None
-        known.uses, known.latest = known.uses + 1, (function, fresh)
         before = self._saved()
         try:
             results = known.recording(stable, fresh)
+            known.uses, known.latest = known.uses + 1, (function, fresh)
+        except Otherwise:
+            self._restore(before)
+            known.misses += 1
+            if known.misses > known.uses:  # it asks for what is never the same
+                known.recording = known.latest = None
+            return tuple(function(stable, fresh))
         except Exception:
             results = ()
         if not results:  # the function says it better, with the user's own line, if it raises too

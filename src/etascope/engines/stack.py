@@ -72,6 +72,7 @@ class Stack:
         _check_tensors(optimized, names)
         self.names = [names[id(q)] for q in optimized]
         self.shapes = [q.shape for q in optimized]
+        self._channels_last = prepared.channels_last if alone else frozenset[str]()
         self._place()
         self.state = self.rule.init(self.params_LP)
         self.lr_L1 = torch.tensor([[s.lr] for s in unit], dtype=torch.float64, device=device)
@@ -134,7 +135,9 @@ class Stack:
             raise EngineError("the model has other tensors from seed to seed", NEXT_MOVE)
         numbers = [0 if given else seeds.index(s.seed) for s in self.unit]
         self.init_L = torch.tensor(numbers, device=self.prepared.device)
-        self.init_IP = torch.stack([torch.cat([own[name].flatten() for name in self.names]) for own in inits])
+        self.init_IP = torch.stack(
+            [torch.cat([self._row(name, own[name]).flatten() for name in self.names]) for own in inits]
+        )
         self.params_LP = self._of_lanes(self.init_IP)
         self.views = self._views()
         self.shared: dict[str, Tensor] = {}
@@ -156,9 +159,18 @@ class Stack:
         views, at = {}, 0
         for name, shape in zip(self.names, self.shapes, strict=True):
             size = shape.numel()
-            views[name] = self.params_LP[:, at : at + size].view(-1, *shape)
+            row = self.params_LP[:, at : at + size]
+            if name in self._channels_last:
+                outputs, inputs, *kernel = shape
+                views[name] = row.view(-1, outputs, *kernel, inputs).movedim(-1, 2)
+            else:
+                views[name] = row.view(-1, *shape)
             at += size
         return views
+
+    def _row(self, name: str, tensor: Tensor) -> Tensor:
+        """A parameter, or its gradient, with its axes in the order in which `params_LP` holds them."""
+        return tensor.movedim(-3, -1) if name in self._channels_last else tensor
 
     def _differ(self, splits: Sequence[Split]) -> None:
         """Options of the loss and rates of dropout: as floats where lanes agree, as tensors along L where not."""
@@ -252,7 +264,8 @@ class Stack:
             self.batch = batch if leaves else filled(batch, read)
             given = {**own, "leaves": list(read) if leaves else [], **dict(zip(["scale"], scale, strict=False))}
             grads, losses = self._gradient(dict(zip(self.names, stable, strict=True)), given)
-            return torch.cat([grads[name].reshape(len(losses), -1) for name in self.names], dim=1), losses.detach()
+            flat = [self._row(name, grads[name]).reshape(len(losses), -1) for name in self.names]
+            return torch.cat(flat, dim=1), losses.detach()
 
         stable, before = [views[name] for name in self.names], self._saved() if self._still else []
         try:

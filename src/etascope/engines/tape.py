@@ -16,21 +16,51 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Likeness", "Slot", "Step", "Tape", "Watch", "slots"]
+__all__ = ["Likeness", "Otherwise", "Slot", "Step", "Tape", "Watch", "slots"]
 
 aten = torch.ops.aten
 Likeness: TypeAlias = tuple[object, ...]
 
 MOST = 20_000  # operations; code that is unrolled further is not slow for its Python
-# Normalisations whose schemas do not say that they move the running statistics, which are these arguments.
+# Normalisations whose schemas do not say that in training they move the running statistics.
 MOVING_NORMS = {
-    getattr(aten, name).default: slice(3, 5)
+    getattr(aten, name).default
     for name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
     if hasattr(aten, name)
+}
+STATISTICS, IS_TRAINING = slice(3, 5), 5  # of their arguments
+# What shapes a tensor anew in place, and the view that is the same.
+SHAPING = {
+    aten.as_strided_.default: aten.as_strided.default,
+    aten.transpose_.default: aten.transpose.int,
+    aten.t_.default: aten.t.default,
+    aten.squeeze_.dim: aten.squeeze.dim,
+    aten.unsqueeze_.default: aten.unsqueeze.default,
 }
 # Ways to a tensor's numbers that are no operations.
 TO_PYTHON = {"tolist", "numpy", "__array__", "__dlpack__"}
 RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+
+
+class Otherwise(Exception):
+    """A value that the function asks for is another than when it was recorded: it may take another branch."""
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Of a tensor of one number: that it is this one, still.
+
+    Raises:
+        Otherwise: it is not.
+    """
+
+    value: float | bool
+
+    def __call__(self, tensor: Tensor) -> None:
+        """Look."""
+        now = tensor.item()
+        if now != self.value and (now == now or self.value == self.value):  # nan is nan
+            raise Otherwise
 
 
 @dataclass(frozen=True)
@@ -81,7 +111,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.refused = ""  # why the steps do not say what the function does
         self._likeness: list[Likeness] = []
         self._within: list[int] = []  # the slot in whose memory a slot lies
+        self._fixed: set[int] = set()  # slots whose numbers follow from nothing but the operations
         self._numbers: MutableMapping[Tensor, int] = WeakTensorKeyDictionary()
+        self._given = len(given)
         for tensor in given:
             self._new(tensor)
 
@@ -102,6 +134,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         while self._within[number] != number:
             number = self._within[number]
         return number
+
+    def is_fixed(self, number: int) -> bool:
+        """Whether a slot has the same numbers at every call: made from nothing, as a mask or positions are."""
+        return number in self._fixed
 
     def join(self, one: int, other: int) -> None:
         """Note that two slots have come to share their memory."""
@@ -131,19 +167,40 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.refused:
             return func(*args, **kwargs)
         said = self._slotted(args), self._slotted(kwargs)
+        is_fixed = _is_repeatable(func) and slots([*said[0], *said[1].values()]) <= self._fixed
         out = func(*args, **kwargs)
-        if _depends_on_values(func, args):
+        if func is aten._local_scalar_dense.default:
+            if not is_fixed:
+                self.steps.append(Step(Expect(out), *said, None))
+        elif _depends_on_values(func, args) and not is_fixed:
             self.refuse(f"what {func} returns depends on values")
+        elif any(isinstance(v, torch.Generator) for v in _leaves([args, list(kwargs.values())])):
+            self.refuse(f"{func} draws from a generator of its own")
         elif not _is_tensors(out):
             self.refuse(f"{func} returns a {type(out).__name__}")
+        elif func in SHAPING and self._is_own(said[0][0]):  # from here on the tensor is the view
+            view = Slot(self._new(out, within=said[0][0].number))
+            self._add(Step(SHAPING[func], *said, view, is_view=True), is_fixed)
         else:
             given = [t for t in _leaves([args, list(kwargs.values())]) if isinstance(t, Tensor)]
             slots_out, is_view = self._returned(out, given)
             writes = self._written(func, args, kwargs)
-            self.steps.append(Step(func, *said, slots_out, writes, is_view))
+            self._add(Step(func, *said, slots_out, writes, is_view), is_fixed)
             if any(self.slot(t).number in writes and _likeness(t) != self.likeness(self.slot(t).number) for t in given):
                 self.refuse(f"{func} changes a tensor's shape in place")
         return out
+
+    def _add(self, step: Step, is_fixed: bool) -> None:
+        self.steps.append(step)
+        if is_fixed:
+            self._fixed |= step.makes
+        elif step.writes:
+            moved = {self.memory(number) for number in step.writes}
+            self._fixed -= {number for number in self._fixed if self.memory(number) in moved}
+
+    def _is_own(self, slot: Slot) -> bool:
+        """Whether the function has made a tensor itself."""
+        return slot.number >= self._given and self.memory(slot.number) not in self.constants
 
     def _slotted(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -153,7 +210,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return {k: self._slotted(v) for k, v in value.items()} if isinstance(value, dict) else value
 
     def _written(self, func: Any, args: Any, kwargs: Any) -> frozenset[int]:
-        written: list[Any] = list(args[MOVING_NORMS[func]]) if func in MOVING_NORMS else []
+        written: list[Any] = list(args[STATISTICS]) if func in MOVING_NORMS and args[IS_TRAINING] else []
         if func._schema.is_mutable:
             for i, argument in enumerate(func._schema.arguments):
                 if argument.alias_info is not None and argument.alias_info.is_write:
@@ -194,6 +251,11 @@ class Watch(TorchFunctionMode):
 def slots(value: Any) -> frozenset[int]:
     """The numbers of all slots in nested lists."""
     return frozenset(v.number for v in _leaves(value) if isinstance(v, Slot))
+
+
+def _is_repeatable(func: Any) -> bool:
+    """Whether an operation gives the same at every call, of the same arguments."""
+    return torch.Tag.nondeterministic_seeded not in func.tags and "empty" not in func._schema.name
 
 
 def _depends_on_values(func: Any, args: Any) -> bool:

@@ -28,7 +28,7 @@ WIDTH = 4  # nearly all of a race is trained by three to six settings at once
 ROUNDS = 12  # of trials, at most
 STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 FEW = 3  # lanes that show whether a whole stack is worth a trial
-HOPELESS = 2.0  # times the best so far, that a lane of a few takes: more of them will not be faster than that
+HOPELESS = 2.0  # times the best so far: what takes longer is not tried again, nor more lanes than the few that did
 LIMIT_S, LIMIT = 1.0, 0.01  # seconds after which no further trial begins, or this part of what is to come
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
 
@@ -99,6 +99,7 @@ def try_out(
     *,
     to_come: float = 0.0,
     counts: Sequence[int] | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Tried:
     """Time what the allowance pays for, each engine with one thread and with torch's own number of threads.
 
@@ -111,15 +112,16 @@ def try_out(
         samples: what to train, by `samples_of`; the loop, and lanes one at a time, train one setting of each.
         allowed: training steps that they may take; `inf` for one round, whatever it costs.
         run: steps of a typical run, which the cost of evaluation is spread over.
-        to_come: training steps that this is about; no trial begins after 1% of their time, or 1 s.
+        to_come: training steps that this is about; no trial begins after 1% of their time, or `limit_s`.
         counts: threads to try.
+        limit_s: as said.
     """
     tried, default = Tried([]), torch.get_num_threads()
     if allowed < STEPS * len(samples):
         return tried
     if counts is None:
         counts = [1, default] if prepared.device.type == "cpu" and default > 1 else [default]
-    trials = _Trials(prepared, kinds, samples, allowed, run, to_come)
+    trials = _Trials(prepared, kinds, samples, allowed, run, to_come, limit_s)
     try:
         for turn in range(ROUNDS if math.isfinite(allowed) else 1):
             for kind in kinds:
@@ -145,8 +147,10 @@ class _Trials:
         allowed: float,
         run: int,
         to_come: float,
+        limit_s: float,
     ) -> None:
-        self.prepared, self.samples, self.allowed, self.run, self.to_come = prepared, samples, allowed, run, to_come
+        self.prepared, self.samples, self.allowed, self.run = prepared, samples, allowed, run
+        self.to_come, self.limit_s = to_come, limit_s
         self.seconds: dict[tuple[Kind, int], float] = {}
         self.spent = 0
         self.failure: str | None = None
@@ -165,6 +169,8 @@ class _Trials:
         name, chunk = kind
         is_new = not any(of == kind for of, _ in self.seconds)
         if (self._is_late and not (is_first and is_new)) or (name == "lanes" and self.failure):
+            return
+        if self.seconds.get((kind, threads), 0.0) > HOPELESS * min(self.seconds.values(), default=math.inf):
             return
         units = [sample.unit[:chunk] for sample in self.samples]
         lanes = sum(map(len, units))
@@ -206,7 +212,7 @@ class _Trials:
     def _is_late(self) -> bool:
         if not math.isfinite(self.allowed) or not self.seconds:
             return False
-        limit_s = max(LIMIT_S, LIMIT * self.to_come * min(self.seconds.values()))
+        limit_s = max(self.limit_s, LIMIT * self.to_come * min(self.seconds.values()))
         return time.perf_counter() - self._began > limit_s
 
 

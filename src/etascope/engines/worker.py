@@ -56,7 +56,7 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         kind, asked = pickle.load(inbox)
         try:
             if kind == "trial":
-                done: Any = try_out(prepared, *asked, counts=(1,))
+                done: Any = try_out(prepared, **asked)
             else:
                 ran, unit, steps, rung = asked
                 if engine is None or engine.ran != ran:
