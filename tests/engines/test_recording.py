@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tasks import CPU, KINDS, cross_entropy, lanes_of, small_task
+from small_tasks import CPU, KINDS, cross_entropy, lanes_of, setting, small_task
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +24,7 @@ from etascope.engines.stack import Stack
 from etascope.engines.tape import Otherwise
 from etascope.errors import TaskError
 from etascope.records import Engine as Ran
+from etascope.schedules import cosine
 
 Program = list[tuple[str, int, int]]
 SIDE = 3  # all tensors of random programs are of this many rows and columns
@@ -298,6 +299,54 @@ def test_steps_are_replayed_without_the_users_python(kind: str, alone: bool) -> 
     for t in range(30):
         stack.step([batch], 1.0, t)
     assert len(calls) == 4  # recorded, and compared at uses 1, 4, 16
+
+
+SECOND: dict[str, tuple[dict[str, Any], bool]] = {  # what the second unit has; whether recordings serve it
+    "another lr": ({}, True),
+    "the optimizer's options": ({"weight_decay": 0.1, "momentum": 0.5}, True),
+    "a schedule": ({"schedule": cosine()}, True),
+    "another seed": ({"seed": 1}, False),
+    "a rate of dropout": ({"dropout": 0.2}, False),
+}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("what", SECOND)
+@pytest.mark.parametrize("kind", ["conv-bn", "dropout"])
+def test_a_second_unit_is_trained_as_if_it_were_the_first(kind: str, what: str, count: int) -> None:
+    calls = []
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(1)
+        return cross_entropy(model, batch)
+
+    given, served = SECOND[what]
+    options = dict(given)
+    seed = options.pop("seed", 0)
+    task = small_task(kind, loss=loss, val=None, train=small_task(kind).train[:1])  # one kind of batch
+    ran = Ran("lanes", count, 1, "cpu")
+    second = [setting(lr, seed, **options) for lr in (0.02, 0.05, 0.2)[:count]]
+    used, fresh = (Lanes(Prepared(task, CPU), ran) for _ in range(2))
+    used.train(lanes_of([0.01, 0.03, 0.1][:count]), 40, 0, lambda *_: None)
+    calls.clear()
+    ours = used.train(second, 40, 0, lambda *_: None).curves
+    assert len(calls) == 1 if served else len(calls) > 2, len(calls)  # the last step is compared
+    assert ours == fresh.train(second, 40, 0, lambda *_: None).curves
+
+
+def test_a_model_that_counts_its_steps_is_made_anew_for_each_unit() -> None:
+    class Counts(nn.Linear):
+        steps = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.steps += self.training
+            return super().forward(x) / self.steps if self.steps else super().forward(x)
+
+    task = small_task("linear", model=lambda: Counts(5, 3), val=None)
+    used, fresh = (Lanes(Prepared(task, CPU), Ran("lanes", 1, 1, "cpu")) for _ in range(2))
+    used.train([Setting(0, 0.01)], 20, 0, lambda *_: None)
+    (ours,), (truth,) = (e.train([Setting(0, 0.1)], 20, 0, lambda *_: None).curves for e in (used, fresh))
+    assert ours == truth
 
 
 def test_what_changes_outside_of_tensors_is_found_and_trained_again_without_recordings() -> None:

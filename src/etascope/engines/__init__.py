@@ -3,7 +3,7 @@
 from .base import Engine, Facts, Options, Setting, Trained
 from .blame import place, said
 from .callable import TrainingFunction
-from .choose import Chosen, as_device, choose, rebuild_engine
+from .choose import Chosen, as_device, choose, rebuild_engine, start_ahead
 from .lanes import Lanes
 from .loop import Loop
 from .memory import memory
@@ -11,10 +11,11 @@ from .options import check_options
 from .prepared import Prepared
 from .randomness import derive, undisturbed
 from .trials import WIDTH
-from .workers import Workers
+from .workers import Ahead, Workers
 
 __all__ = [
     "WIDTH",
+    "Ahead",
     "Chosen",
     "Engine",
     "Facts",
@@ -34,5 +35,6 @@ __all__ = [
     "place",
     "rebuild_engine",
     "said",
+    "start_ahead",
     "undisturbed",
 ]

@@ -19,9 +19,9 @@ from .prepared import Prepared
 from .randomness import start_cuda
 from .refusals import refusal, refuse
 from .trials import STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_out
-from .workers import Pool, Workers, cores, sendable
+from .workers import Ahead, Pool, Workers, cores, sendable
 
-__all__ = ["Chosen", "as_device", "choose", "rebuild_engine"]
+__all__ = ["Chosen", "as_device", "choose", "rebuild_engine", "start_ahead"]
 
 ENGINES = ("auto", "lanes", "loop")
 CHUNK = 32  # lanes at once, at most
@@ -29,6 +29,7 @@ CPU_CACHE_BYTES = 2**25  # about what the last level holds
 STACK_BYTES = 2 * 2**30  # for parameters, gradients, state and activations of one stack
 ALLOWANCE = 0.04  # of the training steps to come may be spent on trials
 FIRST_LOOK = 10  # times the steps of a trial of the loop that the allowance must be, to spend one on a first look
+AHEAD_STEPS = 2000  # to come: processes then import torch while this one does, in case they are worth it
 WORTH_STARTING_S = 30  # of training to come by the loop: then processes are started, which takes them some seconds
 WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then several are tried
 AGAIN_S = 0.5  # after which no further trial of several processes begins
@@ -73,6 +74,7 @@ def choose(
     *,
     time_it: bool = False,
     settings: Sequence[Setting] = (),
+    ahead: Ahead | None = None,
 ) -> Chosen:
     """The engine for a race or sweep of `steps_to_come` training steps.
 
@@ -83,6 +85,7 @@ def choose(
         steps_to_come: the budget in training steps; trials take at most 4% of it.
         time_it: measure the step even where there is nothing to choose (for a budget in minutes).
         settings: what is to be trained, where that is known; else a few lrs at a time.
+        ahead: what `start_ahead` gave.
 
     Raises:
         OptionError: an unknown engine.
@@ -102,7 +105,10 @@ def choose(
     if asked == "auto":
         allowed = max(steps_to_come * ALLOWANCE, STEPS * time_it)
     run = _typical_run(prepared, steps_to_come)
-    pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings) if asked == "auto" else ("", 0)
+    pool: Pool | str = ""
+    looked = 0
+    if asked == "auto":
+        pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings, ahead)
     try:
         share = 0.5 if isinstance(pool, Pool) else 1.0  # the rest is for trials in several processes
         tried = try_out(prepared, kinds, samples, share * (allowed - looked), run, to_come=steps_to_come)
@@ -130,6 +136,17 @@ def choose(
         raise
 
 
+def start_ahead(prepared: Prepared | None, asked: str, steps_to_come: float, settings: Sequence[Setting]) -> Ahead:
+    """Processes that import torch while the task is checked, where they may be worth it; for `choose` to take."""
+    may_be = prepared is not None and asked == "auto" and steps_to_come >= AHEAD_STEPS
+    return Ahead(_processes(prepared, settings) - 1 if prepared is not None and may_be else 0)
+
+
+def _processes(prepared: Prepared, settings: Sequence[Setting]) -> int:
+    """How many processes could train at the same time."""
+    return min(cores(), len(settings) or WIDTH) if prepared.device.type == "cpu" else 1
+
+
 def _kinds(asked: str, reason: str | None, chunk: int) -> list[Kind]:
     """What may train, in the order of preference: the loop before lanes one at a time, and these before a stack."""
     lanes = [("lanes", size) for size in sorted({1, chunk})]
@@ -145,14 +162,15 @@ def _early_pool(
     run: int,
     steps_to_come: float,
     settings: Sequence[Setting],
+    ahead: Ahead | None,
 ) -> tuple[Pool | str, int]:
     """Processes to train beside this one, that start while trials go on here; and the steps taken to decide it.
 
     Or why there are none, which may go without saying. They are worth it where the loop has so much to train that even
     lanes may have some seconds of it.
     """
-    count = min(cores(), len(settings) or WIDTH)
-    if count == 1 or prepared.device.type != "cpu" or allowed < FIRST_LOOK * STEPS * len(samples):
+    count = _processes(prepared, settings)
+    if count == 1 or allowed < FIRST_LOOK * STEPS * len(samples):
         return "", 0
     look = try_out(prepared, [("loop", 1)], samples, STEPS * len(samples), run, counts=(1,))
     if look.trials[0].lane_step_s * steps_to_come < WORTH_STARTING_S:
@@ -161,7 +179,7 @@ def _early_pool(
     if isinstance(payload, str):
         return payload, look.spent
     try:
-        return Pool(payload, str(prepared.device), count - 1), look.spent
+        return Pool(payload, str(prepared.device), count - 1, ahead), look.spent
     except OSError as error:
         return f"no other can be started ({error})", look.spent
 

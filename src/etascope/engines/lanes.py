@@ -41,6 +41,7 @@ class Lanes(OneByOne):
         self._most = ran.chunk  # less, once memory has run out
         self._replays = True  # until a recording drifts from what the model does
         self._proven = False  # until a whole training has shown that they do not
+        self._stack: Stack | None = None  # of the unit before, whose recordings may serve another
 
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
@@ -81,6 +82,7 @@ class Lanes(OneByOne):
                 trained = None  # out of this block first: the exception's frames hold the stack
                 self._most = math.ceil(len(part) / 2)
             if trained is None:
+                self._stack = None
                 left = [half for part in left for half in _evenly(part, self._most)]
                 told.take_back()
                 gc.collect()  # a stack holds itself, by what it calls
@@ -97,9 +99,7 @@ class Lanes(OneByOne):
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
-        stack = Stack(
-            p, unit, replays=self._replays, compared=BRIEF if self._proven else THOROUGH, alone=self.ran.chunk == 1
-        )
+        stack = self._begun(unit)
         multipliers = _multipliers(p, unit, steps)
         effective = EffectiveLr(stack.rule, stack.names, stack.shapes, steps, p.device)
         evaluate_at = {} if judging is None else judging.batches_at
@@ -151,7 +151,17 @@ class Lanes(OneByOne):
             curves.append(finished(setting, steps, taken, points, ends[k], inits[k], p, sizes[k]))
         done = sum(c.trained for c in curves)
         told.up_to(done, sum(c.diverged for c in curves), len(unit) * steps - done)
+        self._stack = stack
         return Trained(tuple(curves), eval_s)
+
+    def _begun(self, unit: Sequence[Setting]) -> Stack:
+        """A stack of these settings, before its first step."""
+        stack, self._stack = self._stack, None  # not to be used again unless it comes to its end
+        if stack is not None and stack.again(unit):
+            return stack
+        del stack  # its memory is needed
+        compared = BRIEF if self._proven else THOROUGH
+        return Stack(self.prepared, unit, replays=self._replays, compared=compared, alone=self.ran.chunk == 1)
 
 
 def _multipliers(prepared: Prepared, unit: Sequence[Setting], steps: int) -> Sequence[Any]:

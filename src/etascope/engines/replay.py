@@ -75,9 +75,14 @@ class Replay:
         *,
         compared: frozenset[int] = THOROUGH,
     ) -> None:
-        self._compared = compared
+        self.compared = compared
         self._remembering, self._may_change, self._saved, self._restore = remembering, may_change, saved, restore
         self.known: list[Known] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was called so far is recorded."""
+        return bool(self.known) and all(known.recording is not None for known in self.known)
 
     def __call__(
         self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, is_last: bool
@@ -129,7 +134,7 @@ class Replay:
             self._restore(before)
             results = tuple(function(stable, fresh))
             known.recording = known.latest = None
-        elif check or known.uses in self._compared:
+        elif check or known.uses in self.compared:
             after = self._saved()
             self._restore(before)
             truth = tuple(function(stable, fresh))

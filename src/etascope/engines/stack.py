@@ -30,7 +30,7 @@ from .memory import keep_freed
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
-from .replay import THOROUGH, Replay
+from .replay import BRIEF, THOROUGH, Replay
 
 __all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
@@ -61,34 +61,63 @@ class Stack:
     ) -> None:
         keep_freed()
         self.prepared, self.unit, self.seed = prepared, tuple(unit), unit[0].seed
-        n_lanes, device = len(unit), prepared.device
         splits = [prepared.split(s.options) for s in unit]
         self.objective = prepared.objective(self.seed)  # its own tensors stay at init
-        optimizers = [prepared.optimizer(self.objective.model, s.lr, s.options)[0] for s in unit]
-        self.rule = read(optimizers, [s.lr for s in unit])
-
+        optimizer, _ = prepared.optimizer(self.objective.model, unit[0].lr, unit[0].options)
         names = {id(q): name for name, q in self.objective.named_parameters()}
-        optimized = [q for group in optimizers[0].param_groups for q in group["params"]]
+        optimized = [q for group in optimizer.param_groups for q in group["params"]]
         _check_tensors(optimized, names)
         self.names = [names[id(q)] for q in optimized]
         self.shapes = [q.shape for q in optimized]
         self._channels_last = prepared.channels_last if alone else frozenset[str]()
         self._place()
-        self.state = self.rule.init(self.params_LP)
-        self.lr_L1 = torch.tensor([[s.lr] for s in unit], dtype=torch.float64, device=device)
-        self.dead_at_L = torch.full((n_lanes,), -1, device=device)  # the step of the first bad loss
+        self._begin()
         self._differ(splits)
         self.data_L = self._data(splits)
-        fp16 = prepared.task.precision == "fp16"
-        self.scaler = LaneScaler(n_lanes, device) if fp16 else None
-        self.before: list[Tensor] | None = None
         self._compared = compared
         self.replay = self._new_replay() if replays else None
-        self._is_last = False  # whether this is the last step
-        self.batch: Any = None
         self._take_together()
         if alone:
             self._take_alone()
+
+    def again(self, unit: Sequence[Setting]) -> bool:
+        """Begin anew with other settings, and keep the recordings; False where these do not serve them.
+
+        They do where the settings differ in the learning rate, its schedule and the optimizer's options alone. A model
+        that could not be recorded may have changed in ways that only making it anew takes back.
+        """
+        if self.replay is None or not self.replay.is_whole or len(unit) != len(self.unit):
+            return False
+        self.replay.compared = BRIEF  # it is proven
+        splits = [
+            (self.prepared.split(own.options), self.prepared.split(new.options))
+            for own, new in zip(self.unit, unit, strict=True)
+        ]
+        if any(own.seed != new.seed for own, new in zip(self.unit, unit, strict=True)) or any(
+            (own.loss, own.dropout, own.data) != (new.loss, new.dropout, new.data) for own, new in splits
+        ):
+            return False
+        self.unit = tuple(unit)
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self._of_lanes(self.init_buffers[name]))  # recordings hold these
+        self.params_LP = self._of_lanes(self.init_IP)
+        self.views = self._views()
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        """What training begins with, beside parameters and buffers."""
+        n_lanes, device = len(self.unit), self.prepared.device
+        optimizers = [self.prepared.optimizer(self.objective.model, s.lr, s.options)[0] for s in self.unit]
+        self.rule = read(optimizers, [s.lr for s in self.unit])
+        self.state = self.rule.init(self.params_LP)
+        self.lr_L1 = torch.tensor([[s.lr] for s in self.unit], dtype=torch.float64, device=device)
+        self.dead_at_L = torch.full((n_lanes,), -1, device=device)  # the step of the first bad loss
+        fp16 = self.prepared.task.precision == "fp16"
+        self.scaler = LaneScaler(n_lanes, device) if fp16 else None
+        self.before: list[Tensor] | None = None
+        self._is_last = False  # whether this is the last step
+        self.batch: Any = None
 
     # --------------------------------------------------------------------------------------- set-up
 
@@ -149,7 +178,7 @@ class Stack:
                 self.init_buffers[name] = torch.stack([own[name] for own in inits])
             else:
                 self.shared[name] = inits[0][name]
-        self.buffers = {name: self._of_lanes(at_init) for name, at_init in self.init_buffers.items()}
+        self.buffers: dict[str, Tensor] = {name: self._of_lanes(b) for name, b in self.init_buffers.items()}
 
     def _of_lanes(self, of_inits: Tensor) -> Tensor:
         """A copy for each lane of what it has at init."""

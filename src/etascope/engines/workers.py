@@ -27,7 +27,7 @@ from .randomness import modes
 
 Job: TypeAlias = tuple[str, Any]  # "trial" or "train", and what it is of
 
-__all__ = ["Pool", "Workers", "cores", "sendable"]
+__all__ = ["Ahead", "Pool", "Workers", "cores", "sendable"]
 
 PAYLOAD_BYTES = 2**30  # a task larger than this is not copied into every process
 GONE = (EOFError, OSError, pickle.UnpicklingError)  # how it shows that a process died, the last in mid-answer
@@ -54,6 +54,40 @@ def sendable(prepared: Prepared, settings: Sequence[Setting] = ()) -> bytes | st
     return payload
 
 
+class Ahead:
+    """Processes that import torch before anyone knows whether they will be needed; at the end, who was not is ended.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        with suppress(OSError):  # none can be had; who needs them will say so
+            for _ in range(count):
+                self._processes.append(_start())
+
+    def take(self) -> subprocess.Popen[bytes] | None:
+        """One of them, for good, while there are any."""
+        return self._processes.pop() if self._processes else None
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._processes)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-m", "etascope.engines.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+
+
 class Pool:
     """Worker processes beside this one, each with the task.
 
@@ -61,28 +95,23 @@ class Pool:
         payload: what `sendable` gave.
         device: where they train.
         count: how many.
+        ahead: processes that were started already.
     """
 
-    def __init__(self, payload: bytes, device: str, count: int) -> None:
+    def __init__(self, payload: bytes, device: str, count: int, ahead: Ahead | None = None) -> None:
         self._hello = pickle.dumps((list(sys.path), payload, device, modes()))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._closed = False
         self._changing = threading.Lock()
         weakref.finalize(self, _end, self._processes)
         for _ in range(count):
-            self._processes.append(self._started())
+            self._processes.append((ahead and ahead.take()) or self._started())
         # Not here, since it would wait: a process reads what does not fit into a pipe when it has imported torch.
         self._greeting = threading.Thread(target=self._send_hello, daemon=True)
         self._greeting.start()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        return subprocess.Popen(
-            [sys.executable, "-m", "etascope.engines.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        )
+        return _start()
 
     def _send_hello(self) -> None:
         for process in self._processes:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..engines import (
+    Ahead,
     Engine,
     Prepared,
     Setting,
@@ -22,6 +23,7 @@ from ..engines import (
     check_options,
     choose,
     rebuild_engine,
+    start_ahead,
     undisturbed,
 )
 from ..errors import NoAnswer, OptionError, RecordError, TaskError
@@ -124,8 +126,9 @@ class _Bench:
 
     def start(self) -> tuple[Session, Head]:
         """Check the task, choose an engine, and turn a budget in time into runs."""
-        self._check()
-        engine, spent, step_s = self._choose()
+        with start_ahead(self.prepared, self.asked.engine, self._steps_to_come, self.asked.settings) as ahead:
+            self._check()
+            engine, spent, step_s = self._choose(ahead)
         with ExitStack() as on_error:
             on_error.callback(engine.close)  # it may hold processes
             if self.asked.time_it and (self.prepared is None or self.asked.engine != "auto"):
@@ -170,18 +173,22 @@ class _Bench:
             raise NoAnswer(error.cause, error.next_move, record=record) from error
         check_options(self.prepared, self.asked.settings)
 
-    def _choose(self) -> tuple[Engine, int, float]:
+    @property
+    def _steps_to_come(self) -> float:
+        return (self.asked.budget.runs or UNLIMITED) * self.horizon
+
+    def _choose(self, ahead: Ahead) -> tuple[Engine, int, float]:
         """The engine, the training steps that choosing it took, and seconds per step (0 where not measured)."""
         asked, timed = self.asked, self.asked.time_it or self.asked.budget.runs is None
         if self.prepared is not None:
-            to_come = (asked.budget.runs or UNLIMITED) * self.horizon
             chosen = choose(
                 self.prepared,
                 asked.engine,
                 asked.seed,
-                to_come,
+                self._steps_to_come,
                 time_it=timed,
                 settings=asked.settings,
+                ahead=ahead,
             )
             return chosen.engine, chosen.trial_steps, chosen.step_s
         engine = self._engine(Ran("callable", 1, 0, "its own", "a training function"))
