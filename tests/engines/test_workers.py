@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_tasks import CPU, batches, cross_entropy, largest_gap, setting, small_task
+from small_tasks import CPU, batches, cross_entropy, lanes_of, largest_gap, setting, small_task
 from torch import Tensor, nn
 
 import etascope as eta
@@ -27,6 +27,7 @@ from etascope.engines.lanes import Lanes
 from etascope.engines.loop import Loop
 from etascope.engines.prepared import Prepared
 from etascope.engines.randomness import undisturbed
+from etascope.engines.trials import Trial, Tried
 from etascope.engines.workers import Pool, Workers, sendable
 from etascope.errors import EngineError, TaskError
 from etascope.records import Curve
@@ -126,6 +127,64 @@ def test_it_is_said_why_there_are_not_several(monkeypatch: pytest.MonkeyPatch, g
     chosen = choose_module.choose(Prepared(small_task(), CPU), "auto", 0, 4000, settings=settings)
     chosen.engine.close()
     assert words in chosen.engine.ran.why
+
+
+class Played:
+    """A pool of one other process, whose trials take as long as those here."""
+
+    def __init__(self, *_: Any) -> None:
+        self.closed = False
+
+    def __len__(self) -> int:
+        return 1
+
+    def greet(self) -> None:
+        return None
+
+    def ask(self, jobs: Any, tick: Any, here: Any) -> Any:
+        return ((i, here(job, tick)) for i, job in enumerate(jobs))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("side_by_side_s", "threaded_s", "workers", "threads"),
+    [
+        (1.0, 0.1, 2, 1),  # all that two cores have: threads are not tried
+        (1.6, 0.6, 1, 2),  # two at once slow each other down, and threads do not
+        (1.6, 0.79, 2, 1),
+        (1.99, 0.9, 1, 1),
+        (1.99, 0.5, 1, 2),
+    ],
+)
+def test_processes_are_tried_before_threads_and_threads_where_these_fall_short(
+    monkeypatch: pytest.MonkeyPatch, side_by_side_s: float, threaded_s: float, workers: int, threads: int
+) -> None:
+    calls = []
+
+    def try_out(prepared: Any, kinds: Any, samples: Any, allowed: float, run: int, **how: Any) -> Tried:
+        counts = how.get("counts")
+        calls.append(counts)
+        together = len(calls) in (3, 4)  # the first look, trials of one process, then both
+        step_s = threaded_s if counts == (2,) else side_by_side_s if together else 1.0
+        return Tried([Trial("loop", 1, counts[0], step_s)], 3)
+
+    monkeypatch.setattr(choose_module, "try_out", try_out)
+    monkeypatch.setattr(choose_module, "Pool", Played)
+    monkeypatch.setattr(choose_module, "cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    task = small_task(loss=asks)
+    engine = choose_module.choose(Prepared(task, CPU), "auto", 0, 4000, settings=lanes_of([0.01, 0.1])).engine
+    assert (engine.ran.workers, engine.ran.threads) == (workers, threads)
+    assert (2,) not in calls[:4]
+    if isinstance(engine, Workers):
+        assert isinstance(engine._pool, Played) and not engine._pool.closed
+
+
+def asks(model: nn.Module, batch: Any) -> Tensor:
+    loss = cross_entropy(model, batch)
+    return loss if loss > 0 else -loss  # which no lanes can
 
 
 def deadly(model: nn.Module, batch: Any) -> Tensor:
@@ -342,7 +401,7 @@ import sys
 module = sys.modules["etascope.engines.choose"]
 module.WORTH_STARTING_S = module.WORTH_PROCESSES_S = 0
 module.GAIN = 0.01
-module.ALLOWANCE = 1
+module.ALLOWANCE, module.ENOUGH = 1, 0
 from torch import nn
 print("started"); torch.manual_seed(0)
 data = [(torch.randn(8, 5), torch.randint(3, (8,))) for _ in range(4)]

@@ -18,7 +18,7 @@ from .memory import Need, need_of
 from .prepared import Prepared
 from .randomness import start_cuda
 from .refusals import refusal, refuse
-from .trials import STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_out
+from .trials import LIMIT_S, STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_out
 from .workers import Ahead, Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine", "start_ahead"]
@@ -32,8 +32,9 @@ FIRST_LOOK = 10  # times the steps of a trial of the loop that the allowance mus
 AHEAD_STEPS = 2000  # to come: processes then import torch while this one does, in case they are worth it
 WORTH_STARTING_S = 30  # of training to come by the loop: then processes are started, which takes them some seconds
 WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then several are tried
-AGAIN_S = 0.5  # after which no further trial of several processes begins
+AGAIN_S = 0.5  # after which no further trial begins, where there are trials in several processes too
 GAIN = 1.05  # lanes, and processes, must be faster by this to be worth their risk
+ENOUGH = 0.75  # of as many times as there are processes: then threads, which hardly reach as much, are not tried
 THREADS_GAIN = 1.3  # more threads by this: they wait for each other, on a busy machine far longer than trials show
 
 
@@ -110,8 +111,10 @@ def choose(
     if asked == "auto":
         pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings, ahead)
     try:
-        share = 0.5 if isinstance(pool, Pool) else 1.0  # the rest is for trials in several processes
-        tried = try_out(prepared, kinds, samples, share * (allowed - looked), run, to_come=steps_to_come)
+        # With others to come, half is for trials of all, and threads are tried after them, on idle cores.
+        share, counts, limit_s = (0.5, (1,), AGAIN_S) if isinstance(pool, Pool) else (1.0, None, LIMIT_S)
+        left = share * (allowed - looked)
+        tried = try_out(prepared, kinds, samples, left, run, to_come=steps_to_come, counts=counts, limit_s=limit_s)
         tried.spent += looked
         if asked == "lanes" and tried.failure is not None:
             raise refuse(tried.failure)
@@ -196,18 +199,16 @@ def _side_by_side(
     settings: Sequence[Setting],
 ) -> Chosen:
     """Several processes, where trials at the same time in each show that they are faster than `alone`."""
-    count, width = len(pool) + 1, len(settings) or WIDTH
+    count, width, one = len(pool) + 1, len(settings) or WIDTH, alone.engine.ran
+
+    def in_one(reason: str = "") -> Chosen:
+        pool.close()
+        return _said(_with_threads(prepared, alone, allowed, run, settings), reason)
+
     if alone.step_s * steps_to_come < WORTH_PROCESSES_S:
-        pool.close()
-        return alone
+        return in_one()
     if (reason := pool.greet()) is not None:
-        pool.close()
-        return _said(alone, reason)
-    one = alone.engine.ran
-    if one.threads > 1:  # they were timed while other processes started
-        kind, sample = (one.engine, one.chunk), samples_of(prepared, settings, 0, one.chunk)
-        again = try_out(prepared, [kind], sample, math.inf, run, counts=(one.threads,))
-        alone = replace(alone, step_s=min(alone.step_s, *(t.lane_step_s for t in again.trials)))
+        return in_one(reason)
     chunk = 1 if need is None else min(_chunk(prepared, need, count), math.ceil(width / count))
     is_stack = one.chunk > 1
     shared = list(dict.fromkeys((name, min(size, chunk)) for name, size in kinds if (size > 1) == is_stack))
@@ -221,9 +222,8 @@ def _side_by_side(
     try:
         tried: list[Tried] = [answer for _, answer in pool.ask([("trial", asked)] * count, lambda *_: None, here)]
     except EtascopeError as error:  # one process has shown that it can
-        pool.close()
-        return _said(alone, error.cause.splitlines()[0].rstrip("."))
-    spent = alone.trial_steps + sum(t.spent for t in tried)
+        return in_one(error.cause.splitlines()[0].rstrip("."))
+    alone = replace(alone, trial_steps=alone.trial_steps + sum(t.spent for t in tried))
     took = {
         kind: sum(t.lane_step_s for one in tried for t in one.trials if t.kind == kind) / count**2
         for kind in shared
@@ -231,16 +231,35 @@ def _side_by_side(
     }
     best = min(took, key=lambda kind: took[kind], default=None)
     if best is None or took[best] * GAIN >= alone.step_s:
-        pool.close()
-        no_faster = Chosen(alone.engine, spent, alone.step_s)
-        return _said(no_faster, f"{count} were no faster" if best else f"too few steps to try {count}")
-    ratio = f"{alone.step_s / took[best]:.1f}×"
+        return in_one(f"{count} were no faster" if best else f"too few steps to try {count}")
+    speedup = alone.step_s / took[best]
+    if speedup < ENOUGH * count:
+        threaded = _with_threads(prepared, alone, allowed, run, settings)
+        if threaded.engine.ran.threads > 1 and threaded.step_s * GAIN < took[best]:
+            pool.close()
+            return _said(threaded, f"{count} were slower than its threads")
+        alone = replace(alone, trial_steps=threaded.trial_steps)
     ran = Ran(*best, 1, str(prepared.device), "", count)
     if best[0] == one.engine:
-        why = f"{one.why}; {count} processes {ratio} one"
+        why = f"{one.why}; {count} processes {speedup:.1f}× one"
     else:
-        why = f"{count} processes of {ran.name} {ratio} one of {one.name}, measured"
-    return Chosen(Workers(prepared, replace(ran, why=why), pool), spent, took[best])
+        why = f"{count} processes of {ran.name} {speedup:.1f}× one of {one.name}, measured"
+    return Chosen(Workers(prepared, replace(ran, why=why), pool), alone.trial_steps, took[best])
+
+
+def _with_threads(prepared: Prepared, alone: Chosen, allowed: float, run: int, settings: Sequence[Setting]) -> Chosen:
+    """The choice of one process with one thread, or with torch's own number of them, where trials show it faster."""
+    ran, threads = alone.engine.ran, torch.get_num_threads()
+    left = allowed - alone.trial_steps
+    if threads == 1 or ran.threads > 1 or alone.step_s == 0 or left <= 0:
+        return alone
+    samples = samples_of(prepared, settings, 0, ran.chunk)
+    tried = try_out(prepared, [(ran.engine, ran.chunk)], samples, left, run, counts=(threads,), limit_s=AGAIN_S)
+    spent, step_s = alone.trial_steps + tried.spent, min((t.lane_step_s for t in tried.trials), default=math.inf)
+    if step_s * THREADS_GAIN >= alone.step_s:
+        return replace(alone, trial_steps=spent)
+    why = f"{ran.why}; {threads} threads {alone.step_s / step_s:.1f}× one"
+    return Chosen(rebuild_engine(prepared, replace(ran, threads=threads, why=why)), spent, step_s)
 
 
 def _said(alone: Chosen, reason: str) -> Chosen:

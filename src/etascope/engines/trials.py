@@ -22,7 +22,7 @@ from .randomness import seed_all
 from .refusals import first_sentence
 from .stack import Stack, quiet, stackable
 
-__all__ = ["STEPS", "WIDTH", "Kind", "Sample", "Trial", "Tried", "samples_of", "try_out"]
+__all__ = ["LIMIT_S", "STEPS", "WIDTH", "Kind", "Sample", "Trial", "Tried", "samples_of", "try_out"]
 
 WIDTH = 4  # nearly all of a race is trained by three to six settings at once
 ROUNDS = 12  # of trials, at most
