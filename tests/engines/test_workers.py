@@ -28,13 +28,14 @@ from etascope.engines.loop import Loop
 from etascope.engines.prepared import Prepared
 from etascope.engines.randomness import undisturbed
 from etascope.engines.trials import Trial, Tried
-from etascope.engines.workers import Pool, Workers, sendable
+from etascope.engines.workers import Ahead, Pool, Workers, sendable
 from etascope.errors import EngineError, TaskError
 from etascope.records import Curve
 from etascope.records import Engine as Ran
 from etascope.schedules import as_schedule
 from etascope.task import Task
 
+workers_module = importlib.import_module("etascope.engines.workers")
 choose_module = importlib.import_module("etascope.engines.choose")  # its name is also that of the function
 
 SETTINGS = [Setting(seed, lr) for seed in (0, 1) for lr in (1e-3, 1e-2, 1e-1, 1e9)]
@@ -171,15 +172,21 @@ def test_processes_are_tried_before_threads_and_threads_where_these_fall_short(
         return Tried([Trial("loop", 1, counts[0], step_s)], 3)
 
     monkeypatch.setattr(choose_module, "try_out", try_out)
-    monkeypatch.setattr(choose_module, "Pool", Played)
+    pools: list[Played] = []
+
+    class Noted(Played):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            pools.append(self)
+
+    monkeypatch.setattr(choose_module, "Pool", Noted)
     monkeypatch.setattr(choose_module, "cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     task = small_task(loss=asks)
     engine = choose_module.choose(Prepared(task, CPU), "auto", 0, 4000, settings=lanes_of([0.01, 0.1])).engine
     assert (engine.ran.workers, engine.ran.threads) == (workers, threads)
     assert (2,) not in calls[:4]
-    if isinstance(engine, Workers):
-        assert isinstance(engine._pool, Played) and not engine._pool.closed
+    assert [pool.closed for pool in pools] == [workers == 1]
 
 
 def asks(model: nn.Module, batch: Any) -> Tensor:
@@ -422,3 +429,46 @@ def test_a_script_needs_no_guard_and_goes_on_where_it_was(tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr
         assert done.stdout.split("\n")[:2] == ["started", "2 3"]
     assert len((tmp_path / "run" / "journal.jsonl").read_text().splitlines()) == 1 + 2  # stacks
+
+
+# ------------------------------------------------------------------------- processes that are started ahead
+
+
+def alive(processes: list[Any]) -> list[bool]:
+    return [process.poll() is None for process in processes]
+
+
+def test_who_is_not_taken_is_ended_and_who_is_goes_on() -> None:
+    with Ahead(2) as ahead:
+        all_of_them = list(ahead._processes)
+        taken = ahead.take()
+        assert taken is not None and alive(all_of_them) == [True, True]
+    assert sorted(alive(all_of_them)) == [False, True]
+    assert ahead.take() is None
+    prepared = Prepared(small_task(), CPU)
+    payload = sendable(prepared)
+    assert isinstance(payload, bytes)
+    again = Ahead(0)
+    again._processes.append(taken)
+    with closing(Pool(payload, "cpu", 1, again)) as pool:
+        assert pool._processes == [taken] and pool.greet() is None
+    assert alive([taken]) == [False]
+
+
+@pytest.mark.parametrize("what", ["success", "a fault", "too few steps"])
+def test_none_that_was_started_ahead_is_left(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    started: list[Any] = []
+    start = workers_module._start
+    monkeypatch.setattr(workers_module, "_start", lambda: started.append(start()) or started[-1])
+    monkeypatch.setattr(choose_module, "cores", lambda: 2)
+
+    def faulty(model: nn.Module, batch: Any) -> Tensor:
+        raise KeyError("x")
+
+    task = small_task(
+        loss=faulty if what == "a fault" else cross_entropy, horizon=4 if what == "too few steps" else 1000
+    )
+    with suppress(TaskError):
+        eta.sweep(task, lrs=[1e-3, 1e-2], progress=False)
+    assert len(started) == (what != "too few steps")
+    assert not any(alive(started))

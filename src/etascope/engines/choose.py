@@ -110,6 +110,8 @@ def choose(
     looked = 0
     if asked == "auto":
         pool, looked = _early_pool(prepared, samples, allowed, run, steps_to_come, settings, ahead)
+    if ahead is not None:
+        ahead.close()  # or they would disturb the trials
     try:
         # With others to come, half is for trials of all, and threads are tried after them, on idle cores.
         share, counts, limit_s = (0.5, (1,), AGAIN_S) if isinstance(pool, Pool) else (1.0, None, LIMIT_S)
@@ -142,7 +144,8 @@ def choose(
 def start_ahead(prepared: Prepared | None, asked: str, steps_to_come: float, settings: Sequence[Setting]) -> Ahead:
     """Processes that import torch while the task is checked, where they may be worth it; for `choose` to take."""
     may_be = prepared is not None and asked == "auto" and steps_to_come >= AHEAD_STEPS
-    return Ahead(_processes(prepared, settings) - 1 if prepared is not None and may_be else 0)
+    count = min(WIDTH, _processes(prepared, settings)) - 1 if prepared is not None and may_be else 0
+    return Ahead(count)  # a pool starts the others, if it comes to that
 
 
 def _processes(prepared: Prepared, settings: Sequence[Setting]) -> int:

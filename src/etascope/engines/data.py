@@ -37,6 +37,8 @@ CACHE_BYTES = 512 * 2**20  # of one rung's training batches; larger streams are 
 BLOCK_BYTES = 2**20  # of a shelf's first block; each further one has twice as many, up to the most
 MOST_BLOCK_BYTES = 2**26
 ALIGNMENT = 64  # bytes, as torch's own tensors
+# What is mapped is not shared with processes that are forked.
+OWN: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -102,7 +104,10 @@ class Shelf:
             return tensor
         if self._block is None or self._used + size > len(self._block):
             self._bytes = min(2 * self._bytes, MOST_BLOCK_BYTES)
-            self._block, self._used = mmap.mmap(-1, max(self._bytes, size)), 0
+            try:
+                self._block, self._used = mmap.mmap(-1, max(self._bytes, size), **OWN), 0
+            except OSError:  # no memory for a block; what there is already will do
+                return tensor
         kept = torch.frombuffer(self._block, dtype=tensor.dtype, count=tensor.numel(), offset=self._used)
         self._used += -(-size // ALIGNMENT) * ALIGNMENT
         return kept.view(tensor.shape).copy_(tensor)
@@ -147,6 +152,7 @@ class Stream:
                 self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
                 if not (keep := self._bytes <= most):
                     self._kept.clear()
+                    self._shelf = Shelf()
             yield batch
 
     def _read(self) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import gc
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -30,6 +31,7 @@ from .stack import Stack, quiet, stackable
 
 __all__ = ["Lanes"]
 
+NO_VIEW = "view size is not compatible"  # what torch says where channels are last, and a model views them otherwise
 FEW = 4  # lanes of fewer than these that share their data are stacked with others
 
 
@@ -42,6 +44,12 @@ class Lanes(OneByOne):
         self._replays = True  # until a recording drifts from what the model does
         self._proven = False  # until a whole training has shown that they do not
         self._stack: Stack | None = None  # of the unit before, whose recordings may serve another
+
+    def close(self) -> None:
+        """Let go of the stack before."""
+        if self._stack is not None:
+            self._stack.close()
+            self._stack = None
 
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
@@ -77,10 +85,13 @@ class Lanes(OneByOne):
             except Drifted:
                 trained, self._replays = None, False
             except Exception as error:
-                if len(part) == 1 or not out_of_memory(error):
-                    raise
                 trained = None  # out of this block first: the exception's frames hold the stack
-                self._most = math.ceil(len(part) / 2)
+                if NO_VIEW in str(error) and self.ran.chunk == 1 and self.prepared.channels_last:
+                    self.prepared.channels_last = frozenset()
+                elif len(part) > 1 and out_of_memory(error):
+                    self._most = math.ceil(len(part) / 2)
+                else:
+                    raise
             if trained is None:
                 self._stack = None
                 left = [half for part in left for half in _evenly(part, self._most)]
@@ -136,6 +147,9 @@ class Lanes(OneByOne):
                 living = len(unit) - len(dead)
                 told.up_to(sum(dead) + living * (t + 1), len(dead), len(dead) * steps - sum(dead))
                 if all_dead:
+                    # what they died of must be theirs, not a recording's; at init, where they are, the loss is good
+                    with suppress(TaskError):
+                        stack.step(step_batches, multipliers[t], t, is_last=True)
                     break
         stack.bury(losses_TL[:taken_steps], 0)
 
@@ -157,9 +171,11 @@ class Lanes(OneByOne):
     def _begun(self, unit: Sequence[Setting]) -> Stack:
         """A stack of these settings, before its first step."""
         stack, self._stack = self._stack, None  # not to be used again unless it comes to its end
-        if stack is not None and stack.again(unit):
-            return stack
-        del stack  # its memory is needed
+        if stack is not None:
+            if stack.again(unit):
+                return stack
+            stack.close()
+            del stack  # its memory is needed
         compared = BRIEF if self._proven else THOROUGH
         return Stack(self.prepared, unit, replays=self._replays, compared=compared, alone=self.ran.chunk == 1)
 

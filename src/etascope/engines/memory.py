@@ -81,7 +81,7 @@ def keep_freed() -> None:
     times as long). What it keeps grows with the largest block that was ever freed; so one is, of which no page is
     touched.
     """
-    torch.empty(BLOCK_BYTES, dtype=torch.uint8)
+    torch.empty(BLOCK_BYTES, dtype=torch.uint8, device="cpu")
 
 
 def _is_same(prepared: Prepared, seeds: Sequence[int]) -> bool:

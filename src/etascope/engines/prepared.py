@@ -278,19 +278,25 @@ class Prepared:
         None, where that raises: it goes on into what they give, which not every `view` can take.
         """
         with kept():
-            objective = self.objective(0)
-            of_modules = objective.named_modules() if self.device.type == "cpu" else ()
+            built = self.build(0, 1e-3)
+            optimized = {id(q) for q in built.optimized}  # no others: they may be the user's own
+            of_modules = built.objective.named_modules() if self.device.type == "cpu" else ()
             weights = {f"{name}.weight": m.weight for name, m in of_modules if type(m) is nn.Conv2d}
-            weights = {name: weight for name, weight in weights.items() if weight.requires_grad}
+            weights = {name: weight for name, weight in weights.items() if id(weight) in optimized}
             for weight in weights.values():
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-            if weights:
-                seed_all("check", 0)
-                try:
-                    with self.autocast():
-                        objective(finite(next(self.batches(0, -1)))).backward()
-                except Exception:
-                    return frozenset()
+            if not weights:
+                return frozenset()
+            seed_all("check", 0)
+            try:
+                with self.autocast():
+                    loss = built.objective(finite(next(self.batches(0, -1))))
+                torch.autograd.grad(loss, built.optimized, allow_unused=True)
+                with evaluating(built.objective), self.autocast():
+                    for batch in [*self.validation[:1], *self.validation[1:][-1:]]:
+                        built.objective(batch)
+            except Exception:
+                return frozenset()
         return frozenset(weights)
 
     # ------------------------------------------------------------------------------------ judging

@@ -101,7 +101,7 @@ class Recording:
     def __init__(self, tape: Tape, stable: int, fresh: int, results: Sequence[int]) -> None:
         first, second = range(stable), range(stable, stable + fresh)
         steps = _without_copies(tape, _needed(tape.steps, results), results)
-        once, steps = _once(tape, steps, {*first, *tape.constants})
+        once, steps = _once(tape, steps, {*first, *tape.constants}, results)
         kept = sorted(frozenset().union(*(step.makes for step in once)))
         steps = _in_place(tape, steps, {*first, *second, *tape.constants, *kept, *results})
         self.operations = len(steps)
@@ -178,13 +178,13 @@ def _renamed(value: Any, same: dict[int, Slot]) -> Any:
     return {k: _renamed(v, same) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _once(tape: Tape, steps: Sequence[Step], stable: set[int]) -> tuple[list[Step], list[Step]]:
+def _once(tape: Tape, steps: Sequence[Step], stable: set[int], results: Sequence[int]) -> tuple[list[Step], list[Step]]:
     """Steps to take once while the stable tensors stay the same, and the others.
 
-    That is: views of these, and what follows from nothing and is not changed.
+    That is: views of these, and what follows from nothing, is not changed, and is no result, which others may change.
     """
     once, others, known = list[Step](), list[Step](), set(stable)
-    written = {tape.memory(n) for step in steps for n in step.writes}
+    written = {tape.memory(n) for step in steps for n in step.writes} | {tape.memory(n) for n in results}
     for step in steps:
         stays = all(tape.is_fixed(n) and tape.memory(n) not in written for n in step.makes) and step.makes
         if step.reads <= known and not step.writes and (step.is_view or stays):

@@ -81,7 +81,7 @@ class Replay:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that was called so far is recorded."""
+        """Whether all kinds of batch that it knows are recorded."""
         return bool(self.known) and all(known.recording is not None for known in self.known)
 
     def __call__(
@@ -100,15 +100,17 @@ class Replay:
             Drifted: they differ.
         """
         kinds = [(t.shape, t.stride(), t.dtype) for t in fresh]
-        known = next((k for k in self.known if k.kinds == kinds and is_alike(k.batch, batch)), None)
+        known, compared = next((k for k in self.known if k.kinds == kinds and is_alike(k.batch, batch)), None), None
         if known is None and len(self.known) < MOST:
-            known, results = self._record(function, batch, stable, fresh, kinds)
+            results = self._record(function, batch, stable, fresh, kinds)
         elif known is None or known.recording is None:
-            results = tuple(function(stable, fresh))
+            results = self._called(function, stable, fresh)
         else:
+            misses = known.misses
             results = self._replayed(known, function, stable, fresh, check=is_last)
+            compared = known if known.misses == misses else None
         for other in self.known if is_last else ():
-            if other is not known and other.latest is not None:
+            if other is not compared and other.latest is not None:
                 before = self._saved()
                 self._replayed(other, other.latest[0], stable, other.latest[1], check=True)
                 self._restore(before)
@@ -127,7 +129,7 @@ class Replay:
             known.misses += 1
             if known.misses > known.uses:  # it asks for what is never the same
                 known.recording = known.latest = None
-            return tuple(function(stable, fresh))
+            return self._called(function, stable, fresh)
         except Exception:
             results = ()
         if not results:  # the function says it better, with the user's own line, if it raises too
@@ -143,9 +145,18 @@ class Replay:
             return truth
         return results
 
+    def _called(self, function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
+        """The function's own results; if it remembers something of this call, no recording may know what it does."""
+        memory = Memory(self._remembering())
+        results = tuple(function(stable, fresh))
+        if memory.has_changed():
+            for known in self.known:
+                known.recording = known.latest = None
+        return results
+
     def _record(
         self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], kinds: list[Any]
-    ) -> tuple[Known, Tensors]:
+    ) -> Tensors:
         before, memory, drawn = self._saved(), Memory(self._remembering()), states()
         recording, results = None, Tensors()
         try:
@@ -163,9 +174,8 @@ class Replay:
             memory.restore()
             put_back(drawn)
             results = tuple(function(stable, fresh))
-        known = Known(map_tensors(batch, lambda t: t.new_empty(0)), kinds, recording)
-        self.known.append(known)
-        return known, results
+        self.known.append(Known(map_tensors(batch, lambda t: t.new_empty(0)), kinds, recording))
+        return results
 
 
 class Memory:

@@ -30,7 +30,7 @@ from .memory import keep_freed
 from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
-from .replay import BRIEF, THOROUGH, Replay
+from .replay import BRIEF, THOROUGH, Memory, Replay
 
 __all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
@@ -73,30 +73,30 @@ class Stack:
         self._place()
         self._begin()
         self._differ(splits)
-        self.data_L = self._data(splits)
+        self.data_L = self._data()
         self._compared = compared
         self.replay = self._new_replay() if replays else None
         self._take_together()
         if alone:
             self._take_alone()
+        self._as_made, self._versions_as_made = Memory(self._remembering()), self._versions()
+
+    def close(self) -> None:
+        """Let go of what holds the stack itself, so that its memory is free at once."""
+        self.replay = None
+        del self._gradient, self._loss
 
     def again(self, unit: Sequence[Setting]) -> bool:
         """Begin anew with other settings, and keep the recordings; False where these do not serve them.
 
-        They do where the settings differ in the learning rate, its schedule and the optimizer's options alone. A model
-        that could not be recorded may have changed in ways that only making it anew takes back.
+        They do where the settings differ in the learning rate, its schedule and the optimizer's options alone, and
+        where training has changed nothing of the model but what is each lane's own.
         """
-        if self.replay is None or not self.replay.is_whole or len(unit) != len(self.unit):
+        if self.replay is None or not self.replay.is_whole or self._kind(unit) != self._kind(self.unit):
+            return False
+        if self._as_made.has_changed() or self._versions() != self._versions_as_made:
             return False
         self.replay.compared = BRIEF  # it is proven
-        splits = [
-            (self.prepared.split(own.options), self.prepared.split(new.options))
-            for own, new in zip(self.unit, unit, strict=True)
-        ]
-        if any(own.seed != new.seed for own, new in zip(self.unit, unit, strict=True)) or any(
-            (own.loss, own.dropout, own.data) != (new.loss, new.dropout, new.data) for own, new in splits
-        ):
-            return False
         self.unit = tuple(unit)
         for name, buffer in self.buffers.items():
             buffer.copy_(self._of_lanes(self.init_buffers[name]))  # recordings hold these
@@ -104,6 +104,15 @@ class Stack:
         self.views = self._views()
         self._begin()
         return True
+
+    def _kind(self, unit: Sequence[Setting]) -> list[Any]:
+        """What a recording knows of a unit's settings."""
+        splits = [self.prepared.split(setting.options) for setting in unit]
+        return [(s.seed, split.loss, split.dropout, split.data) for s, split in zip(unit, splits, strict=True)]
+
+    def _versions(self) -> list[int]:
+        """How often each tensor was changed that lanes share."""
+        return [tensor._version for tensor in self.shared.values()]
 
     def _begin(self) -> None:
         """What training begins with, beside parameters and buffers."""
@@ -222,7 +231,7 @@ class Stack:
             else:
                 self.rates.append((module, torch.tensor(rates, dtype=dtype, device=device)))
 
-    def _data(self, splits: Sequence[Split]) -> Tensor | None:
+    def _data(self) -> Tensor | None:
         """Which stream of data each lane reads; None where there is but one."""
         keys = [self.prepared.data_key(setting) for setting in self.unit]
         distinct = list(dict.fromkeys(keys))

@@ -29,6 +29,8 @@ MOVING_NORMS = {
     if hasattr(aten, name)
 }
 STATISTICS, IS_TRAINING = slice(3, 5), 5  # of their arguments
+STRIDING = {aten.as_strided.default, aten.as_strided_.default}
+WHERE = ("self", "size", "stride")  # their arguments, before the offset
 # What shapes a tensor anew in place, and the view that is the same.
 SHAPING = {
     aten.as_strided_.default: aten.as_strided.default,
@@ -168,6 +170,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         said = self._slotted(args), self._slotted(kwargs)
         is_fixed = _is_repeatable(func) and slots([*said[0], *said[1].values()]) <= self._fixed
+        if func in STRIDING and len(args) > len(WHERE):  # in a replay its memory may be another's, and begin elsewhere
+            if args[len(WHERE)] not in (None, args[0].storage_offset()):
+                self.refuse(f"{func} says where in a memory it begins")
+            said = said[0][: len(WHERE)], said[1]
         out = func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
             if not is_fixed:
@@ -243,6 +249,8 @@ class Watch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in TO_PYTHON:
             self._tape.refuse(f"it calls {name}()")
+        if func == Tensor.data.__set__:  # type: ignore[attr-defined]
+            self._tape.refuse("it gives a tensor other data")
         if name in RECURRENT and isinstance(args[1], Tensor) and not args[1].is_floating_point():
             self._tape.refuse("it has packed sequences")  # their lengths are read by pointer
         return func(*args, **(kwargs or {}))

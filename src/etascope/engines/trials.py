@@ -154,6 +154,7 @@ class _Trials:
         self.seconds: dict[tuple[Kind, int], float] = {}
         self.spent = 0
         self.failure: str | None = None
+        self._hopeless: set[Kind] = set()
         self._data_s = _data_s(prepared, samples, run)
         stacks = any(chunk > 1 for _, chunk in kinds)
         self._reserved = 2 * sum(len(s.unit) for s in samples) if stacks else 0
@@ -166,6 +167,8 @@ class _Trials:
 
     def take(self, kind: Kind, threads: int, *, is_first: bool) -> None:
         """Time an engine, if that is still paid for and may tell something."""
+        if kind in self._hopeless:
+            return
         name, chunk = kind
         is_new = not any(of == kind for of, _ in self.seconds)
         if (self._is_late and not (is_first and is_new)) or (name == "lanes" and self.failure):
@@ -182,6 +185,7 @@ class _Trials:
             return
         try:
             if is_new and chunk > 1 and self._is_hopeless(units[0]):
+                self._hopeless.add(kind)
                 return
             self.spent += lanes * steps
             time_it = _time_loop if name == "loop" else _time_lanes

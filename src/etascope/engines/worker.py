@@ -31,18 +31,21 @@ def _serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         outbox.write(pickle.dumps((kind, value)))
         outbox.flush()
 
-    import torch
-    import torch._dynamo  # which torch's optimizers import, and which takes as long as torch itself
+    with suppress(Exception):  # before the task comes, for the time that it takes; what fails is told below
+        import torch._dynamo  # which torch's optimizers import, and which takes as long as torch itself
 
-    from .choose import rebuild_engine
-    from .prepared import Prepared
-    from .randomness import set_modes
-    from .stack import quiet
-    from .trials import STEPS, samples_of, try_out
-
+        from . import choose  # noqa: F401
     path, payload, device, modes = pickle.load(inbox)
     sys.path[:] = path
     try:
+        import torch
+
+        from .choose import rebuild_engine
+        from .prepared import Prepared
+        from .randomness import set_modes
+        from .stack import quiet
+        from .trials import STEPS, samples_of, try_out
+
         torch.set_num_threads(1)
         set_modes(*modes)
         prepared = Prepared(pickle.loads(payload), torch.device(device))

@@ -71,11 +71,16 @@ class Ahead:
         """One of them, for good, while there are any."""
         return self._processes.pop() if self._processes else None
 
+    def close(self) -> None:
+        """End those that nobody took."""
+        _end(self._processes)
+        self._processes.clear()
+
     def __enter__(self) -> Ahead:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _end(self._processes)
+        self.close()
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -85,6 +90,7 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        start_new_session=True,  # Ctrl-C is for this process, which ends the others
     )
 
 
