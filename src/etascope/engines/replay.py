@@ -147,7 +147,7 @@ class Replay:
 
     def _called(self, function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
         """The function's own results; if it remembers something of this call, no recording may know what it does."""
-        memory = Memory(self._remembering())
+        memory = Memory(self._remembering() if any(known.recording for known in self.known) else ())
         results = tuple(function(stable, fresh))
         if memory.has_changed():
             for known in self.known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, TypeAlias
@@ -237,7 +238,7 @@ def _time_lanes(prepared: Prepared, unit: Sequence[Setting], steps: int, run: in
     stack, accumulate = Stack(prepared, unit, compared=frozenset(), alone=len(unit) == 1), prepared.task.accumulate
     read = iter([finite(batch) for batch in islice(stack.batches(RUNG), steps * accumulate)])
     seed_all("trial", stack.seed)
-    with quiet():
+    with quiet(), closing(stack):  # its memory is for the next one
         step_s = _timed(prepared, lambda t: stack.step(list(islice(read, accumulate)), 1.0, t), steps)
         if prepared.task.evaluate is None:
             return (step_s + _evaluation_s(prepared, stack.evaluate, run)) / len(unit)
