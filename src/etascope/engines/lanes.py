@@ -119,7 +119,6 @@ class Lanes(OneByOne):
 
         # A table, not a tensor for each step: small ones that stay, among large ones that go, tear the heap to pieces.
         losses_TL = torch.empty(steps, len(unit), dtype=torch.float64, device=p.device)
-        taken_steps = 0
         val: list[tuple[int, Tensor]] = []
         eval_s = 0.0
         for t in range(steps):
@@ -134,7 +133,7 @@ class Lanes(OneByOne):
                 step_batches = stack.bury_raising(step_batches, t)
                 # raises again if it is no lane's divergence
                 losses_L = stack.step(step_batches, multipliers[t], t, is_last=is_last)
-            losses_TL[t], taken_steps = losses_L, t + 1
+            losses_TL[t] = losses_L
             if t + 1 in effective.after:
                 effective.note(stack.state, multipliers[t] * stack.lr_L1, t)
             if (which := evaluate_at.get(t + 1)) is not None:
@@ -151,10 +150,10 @@ class Lanes(OneByOne):
                     with suppress(TaskError):
                         stack.step(step_batches, multipliers[t], t, is_last=True)
                     break
-        stack.bury(losses_TL[:taken_steps], 0)
+        losses_TL = losses_TL[: t + 1]
+        stack.bury(losses_TL, 0)
 
-        table = losses_TL[:taken_steps].tolist()
-        ends = [at if at >= 0 else None for at in stack.dead_at_L.tolist()]
+        table, ends = losses_TL.tolist(), [at if at >= 0 else None for at in stack.dead_at_L.tolist()]
         sizes = effective.of_lanes(ends)
         curves = []
         for k, setting in enumerate(unit):
