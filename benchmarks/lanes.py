@@ -1,7 +1,7 @@
 """A sweep by etascope against the same sweep in plain torch: wall-clock from the call to the result.
 
     python benchmarks/lanes.py                      # every task, K = 3, 8, 16, 32; hours
-    python benchmarks/lanes.py --tasks digits,lora --lanes 32 --skip-done
+    python benchmarks/lanes.py --tasks digits,lora --lanes 32 --resume     # only the repeats that the file lacks
     python benchmarks/lanes.py --steady             # the step alone, warm
     python benchmarks/lanes.py --device cuda --lanes 8,32,128 --peak-tflops 67      # on a GPU
 
@@ -149,14 +149,27 @@ class Bench:
             horizon = math.ceil(1.05 * horizon * least_s / trained[0])
         return horizon, trained
 
-    def wall_clock(self, k, least_s, repeats, compiled):
-        """The row of K settings; `compiled`: whether the compiled loop is among the baselines."""
+    def wall_clock(self, k, least_s, repeats, compiled, before=None):
+        """The row of K settings.
+
+        Args:
+            k: settings.
+            least_s: seconds that the loop takes at least.
+            repeats: of etascope and the baselines that are close.
+            compiled: whether the compiled loop is among the baselines.
+            before: a row of the same cell with fewer repeats; the others are added to it.
+        """
         lrs, failed, losses, engines = lrs_of(k), {}, {}, []
-        names = [name for name in (*BASELINES, "etascope") if compiled or name != "compiled loop"]
-        seconds = {name: [None] * repeats for name in names}
-        horizon, trained = self.long_enough(lrs, least_s)
-        seconds["loop"][0], losses["loop"], _ = trained
-        for i in range(repeats):
+        if before:
+            horizon, failed, engines = before["horizon"], before["failed"], before["engines"]
+            done = len(before["ratios"])
+            seconds = {name: [*took, *[None] * (repeats - done)] for name, took in before["seconds"].items()}
+        else:
+            names = [name for name in (*BASELINES, "etascope") if compiled or name != "compiled loop"]
+            seconds, done = {name: [None] * repeats for name in names}, 0
+            horizon, trained = self.long_enough(lrs, least_s)
+            seconds["loop"][0], losses["loop"], _ = trained
+        for i in range(done, repeats):
             running = list(seconds)[1:] if i == 0 else ["etascope", *close(seconds)]
             for name in running[::-1] if i % 2 else running:
                 try:
@@ -174,7 +187,7 @@ class Bench:
         return {
             "asked_s": least_s,
             "horizon": horizon,
-            "threads": self.best("loop")[0],
+            "threads": before["threads"] if before else self.best("loop")[0],
             "seconds": seconds,
             "failed": failed,
             "engine": engines[-1],
@@ -182,7 +195,7 @@ class Bench:
             "ratios": ratios,
             "ratio": float(np.median(ratios)),
             "lower": lower_bound(ratios),
-            "losses_apart": apart(losses),
+            "losses_apart": before["losses_apart"] if before else apart(losses),
         }
 
     def steady(self, k, beside):
@@ -312,7 +325,7 @@ def arguments():
     parser.add_argument("--compiled-at", default="32", help="K at which the compiled loop runs, with commas")
     parser.add_argument("--steady", action="store_true", help="measure the steady state, not the wall-clock")
     parser.add_argument("--peak-tflops", type=float, help="of the device: the steady state then says what share it has")
-    parser.add_argument("--skip-done", action="store_true", help="skip cells that have their row, of as many repeats")
+    parser.add_argument("--resume", action="store_true", help="only the cells and repeats that the results lack")
     parser.add_argument("--results", type=Path, default=HERE / "results/lanes.json")
     args = parser.parse_args()
     if unknown := set(args.tasks.split(",")) - set(LANE_TASKS):
@@ -334,7 +347,8 @@ def main():
             cell = {"task": name, "K": k, "machine": here}
             stored = load(args.results)
             old, row = find(stored[part], cell), find(stored["rows"], cell)
-            if args.skip_done and old and (args.steady or done(old, args)):
+            before = old if args.resume and old and (args.steady or old["asked_s"] >= args.seconds) else None
+            if before and (args.steady or len(before["ratios"]) >= args.repeats):
                 continue
             try:
                 if args.steady:
@@ -342,7 +356,8 @@ def main():
                     beside = {(ran["workers"], ran["threads"], ran["chunk"])} if ran["engine"] == "lanes" else set()
                     measured = bench.steady(k, beside)
                 else:
-                    measured = bench.wall_clock(k, args.seconds, args.repeats, str(k) in args.compiled_at.split(","))
+                    compiled = str(k) in args.compiled_at.split(",")
+                    measured = bench.wall_clock(k, args.seconds, args.repeats, compiled, before)
             except Failed as error:
                 print(f"{name:14} K={k:<3} failed: {error}", flush=True)
                 continue
@@ -352,10 +367,6 @@ def main():
                 told_steady(row, args.peak_tflops and args.peak_tflops * 1e12) if args.steady else told(row), flush=True
             )
     summary(load(args.results), here)
-
-
-def done(row, args):
-    return len(row["ratios"]) >= args.repeats and row["asked_s"] >= args.seconds
 
 
 if __name__ == "__main__":
