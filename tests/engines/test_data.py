@@ -381,16 +381,36 @@ class TestJudging:
         assert final_loss(1, None, [7.0], []) == 7.0
 
 
-@pytest.mark.parametrize("how", [{"shuffle": True}, {"shuffle": True, "drop_last": True}, {}])
-def test_rows_of_tensors_are_gathered_as_the_loader_would(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one lookup for a batch, where a loader does no more; a subclass of the dataset is read by the loader."""
+@pytest.mark.parametrize("at_once", [1, 500, 2**20], ids=["one", "some", "all"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"shuffle": True},
+        {"shuffle": True, "drop_last": True},
+        {},
+        {"drop_last": True},
+        {"sampler": 70},
+        {"sampler": 20},
+    ],
+    ids=str,
+)
+def test_rows_of_tensors_are_gathered_as_the_loader_would(
+    how: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one lookup for many batches, where a loader does no more; a subclass of the dataset is read by the loader."""
+    monkeypatch.setattr(data_module, "GATHERED_BYTES", at_once)
 
     class Own(TensorDataset):
         pass
 
     def read(dataset: TensorDataset) -> list[Any]:
-        loader = DataLoader(dataset, batch_size=7, **how)
-        monkeypatch.setattr(data_module, "_gathered", lambda own: gathered.append(1) or truly(own))
+        sampler = (
+            RandomSampler(dataset, replacement=how["sampler"] > 30, num_samples=how["sampler"])
+            if "sampler" in how
+            else None
+        )
+        loader = DataLoader(dataset, batch_size=7, **(how | {"sampler": sampler}))
+        monkeypatch.setattr(data_module, "_gathered", lambda own, put: gathered.append(1) or truly(own, put))
         return list(itertools.islice(Stream(loader, 3, torch.device("cpu")).batches(), 12))
 
     gathered: list[int] = []

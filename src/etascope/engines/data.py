@@ -36,6 +36,7 @@ __all__ = ["Stream", "map_tensors", "nonfinite", "rebuild", "rows", "tensors"]
 CACHE_BYTES = 512 * 2**20  # of one rung's training batches; larger streams are read again for each training
 BLOCK_BYTES = 2**20  # of a shelf's first block; each further one has twice as many, up to the most
 MOST_BLOCK_BYTES = 2**26
+GATHERED_BYTES = 2**20  # of the rows that one lookup gathers, for many batches
 ALIGNMENT = 64  # bytes, as torch's own tensors
 # What is mapped is not shared with processes that are forked.
 OWN: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
@@ -129,6 +130,7 @@ class Stream:
     def __init__(self, data: Any, seed: int, device: torch.device, options: Options = (), *, keep: bool = True) -> None:
         self.data, self.seed, self.device, self.options = data, seed, device, dict(options)
         self.keep = keep
+        self._gathers = _is_plain(data)
         self._kept: list[Any] = []
         self._shelf = Shelf()
         self._bytes = 0
@@ -140,13 +142,13 @@ class Stream:
         kept = len(self._kept) if keep else 0
         yield from self._kept[:kept]
         source = Source("data", self.seed)
-        inside = nullcontext if isinstance(self.data, Sequence) or _is_plain(self.data) else source.inside
+        inside = nullcontext if isinstance(self.data, Sequence) or self._gathers else source.inside
         read = itertools.islice(self._read(), kept, None)
         while True:
             with inside():
                 batch = map_tensors(next(read), lambda t: t.to(self.device))
             if keep:
-                if not isinstance(self.data, Sequence):  # the user holds them
+                if not (isinstance(self.data, Sequence) or self._gathers):  # the user holds them, or they are put away
                     batch = map_tensors(batch, self._shelf.put)
                 self._kept.append(batch)
                 self._bytes += sum(t.numel() * t.element_size() for t in tensors(batch))
@@ -155,13 +157,17 @@ class Stream:
                     self._shelf = Shelf()
             yield batch
 
+    def _put_away(self, block: Tensor) -> Tensor:
+        """Rows for many batches, apart from the heap where they may stay."""
+        return self._shelf.put(block) if self.keep and self.device.type == "cpu" else block
+
     def _read(self) -> Iterator[Any]:
         own = rebuild(self.data, derive("data", self.seed)) if isinstance(self.data, DataLoader) else self.data
         for epoch in itertools.count():
             if isinstance(own, DataLoader):
                 _set_epoch(own, epoch)
-                if _is_plain(own):
-                    yield from _some(_gathered(own), "train")
+                if self._gathers:
+                    yield from _some(_gathered(own, self._put_away), "train")
                     continue
             elif not isinstance(own, Sequence):
                 epoch_data = own(derive("data", self.seed) + epoch, **self.options)
@@ -185,12 +191,38 @@ def _is_plain(loader: Any) -> bool:
     )
 
 
-def _gathered(loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
-    """What the loader would yield, by one lookup for a batch instead of one for each of its rows."""
+def _gathered(loader: DataLoader[Any], put_away: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """What the loader would yield, by one lookup for many batches instead of one for each row.
+
+    A small model's step takes as long as to put a batch together row by row.
+
+    Args:
+        loader: one that `_is_plain`.
+        put_away: gets the rows of some batches, and gives what the batches are to be views of.
+    """
     parts: Sequence[Tensor] = loader.dataset.tensors  # type: ignore[attr-defined]
-    for indices in loader.batch_sampler or ():
-        at = torch.as_tensor(indices)
-        yield [part[at] for part in parts]
+    sampler = loader.batch_sampler
+    assert isinstance(sampler, BatchSampler)
+    size, order = sampler.batch_size, _order(sampler.sampler)
+    if sampler.drop_last:
+        order = order[: len(order) // size * size]
+    row_bytes = sum(part.shape[1:].numel() * part.element_size() for part in parts)
+    many = size * max(1, GATHERED_BYTES // max(1, size * row_bytes))
+    for at in torch.split(order, many) if len(order) else ():
+        blocks = [torch.split(put_away(part[at]), size) for part in parts]
+        yield from map(list, zip(*blocks, strict=True))
+
+
+def _order(sampler: Any) -> Tensor:
+    """The numbers of the rows, as the sampler gives them: the same ones, and its generator moves as far."""
+    n = len(sampler.data_source)
+    if type(sampler) is SequentialSampler:
+        return torch.arange(n)
+    if sampler.replacement or sampler.num_samples != n or sampler.generator is None:
+        return torch.tensor(list(sampler), dtype=torch.int64)
+    order = torch.randperm(n, generator=sampler.generator)
+    torch.randperm(n, generator=sampler.generator)  # so it does, to take none of it
+    return order
 
 
 def _some(batches: Iterable[Any], name: str) -> Iterator[Any]:
