@@ -162,7 +162,8 @@ def lanes_pace(asked, task):
     from etascope.records import Engine
 
     prepared = Prepared(replace(task, val=None), torch.device(asked["device"]))
-    lanes = Lanes(prepared, Engine("lanes", asked["chunk"], torch.get_num_threads(), asked["device"]))
+    ran = Engine("lanes", asked["chunk"], torch.get_num_threads(), asked["device"], compile_from=int(asked["compiled"]))
+    lanes = Lanes(prepared, ran)
     units = lanes.units([Setting(0, lr) for lr in asked["lrs"]])
 
     def whole(steps):

@@ -230,6 +230,7 @@ class Engine:
         device: "cpu", "cuda:0" …
         why: one sentence.
         workers: processes that train side by side.
+        compile_from: training steps, of all lanes together, from which a stack of lanes is compiled; 0: never.
     """
 
     engine: str
@@ -238,11 +239,13 @@ class Engine:
     device: str
     why: str = ""
     workers: int = 1
+    compile_from: int = 0
 
     @property
     def name(self) -> str:
         """The engine in words: lanes may train settings one at a time."""
-        return "lanes one at a time" if self.engine == "lanes" and self.chunk == 1 else self.engine
+        name = f"compiled {self.engine}" if self.compile_from else self.engine
+        return f"{name} one at a time" if self.engine == "lanes" and self.chunk == 1 else name
 
 
 @dataclass(frozen=True)

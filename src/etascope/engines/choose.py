@@ -12,13 +12,14 @@ import torch
 from ..errors import EtascopeError, OptionError
 from ..records import Engine as Ran
 from .base import Setting, Tick
+from .compiled import seconds_to_compile
 from .lanes import Lanes
 from .loop import Loop
 from .memory import Need, need_of
 from .prepared import Prepared
 from .randomness import start_cuda
 from .refusals import refusal, refuse
-from .trials import LIMIT_S, STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_out
+from .trials import LIMIT_S, STEPS, WIDTH, Kind, Sample, Trial, Tried, samples_of, try_compiled, try_out
 from .workers import Ahead, Pool, Workers, cores, sendable
 
 __all__ = ["Chosen", "as_device", "choose", "rebuild_engine", "start_ahead"]
@@ -35,6 +36,8 @@ WORTH_PROCESSES_S = 8  # of training to come by the fastest of one process: then
 AGAIN_S = 0.5  # after which no further trial begins, where there are trials in several processes too
 GAIN = 1.05  # lanes, and processes, must be faster by this to be worth their risk
 ENOUGH = 0.75  # of as many times as there are processes: then threads, which hardly reach as much, are not tried
+COMPILE_TIMES = 50  # the seconds of compiling that the training to come must take: a trial of it is 2% at most
+PAYS = 3  # times the seconds of compiling that a compiled stack must win back
 THREADS_GAIN = 1.3  # more threads by this: they wait for each other, on a busy machine far longer than trials show
 
 
@@ -133,8 +136,10 @@ def choose(
         ran = Ran(best.engine, best.chunk, best.threads, str(prepared.device), why)
         alone = Chosen(rebuild_engine(prepared, ran), tried.spent, best.lane_step_s)
         if isinstance(pool, str):
-            return _said(alone, pool)
-        return _side_by_side(prepared, alone, pool, need, kinds, allowed, run, steps_to_come, settings)
+            chosen = _said(alone, pool)
+        else:
+            chosen = _side_by_side(prepared, alone, pool, need, kinds, allowed, run, steps_to_come, settings)
+        return _compiled(prepared, chosen, steps_to_come, settings) if asked == "auto" else chosen
     except BaseException:
         if isinstance(pool, Pool):
             pool.close()
@@ -263,6 +268,31 @@ def _with_threads(prepared: Prepared, alone: Chosen, allowed: float, run: int, s
         return replace(alone, trial_steps=spent)
     why = f"{ran.why}; {threads} threads {alone.step_s / step_s:.1f}× one"
     return Chosen(rebuild_engine(prepared, replace(ran, threads=threads, why=why)), spent, step_s)
+
+
+def _compiled(prepared: Prepared, chosen: Chosen, steps_to_come: float, settings: Sequence[Setting]) -> Chosen:
+    """The choice with its longer stacks compiled, where so much is to come that a trial of it costs little."""
+    ran, remaining_s = chosen.engine.ran, chosen.step_s * steps_to_come
+    most_s = remaining_s / COMPILE_TIMES
+    if ran.engine != "lanes" or seconds_to_compile(0) > most_s:
+        return chosen
+    unit = samples_of(prepared, settings, 0, ran.chunk)[0].unit[: ran.chunk]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(ran.threads)
+    try:
+        tried = try_compiled(prepared, unit, most_s)
+    finally:
+        torch.set_num_threads(threads)
+    chosen = replace(chosen, trial_steps=chosen.trial_steps + tried.spent)
+    if tried.failure or tried.compiled_s * GAIN >= tried.replayed_s:
+        return chosen
+    pays_from = math.ceil(PAYS * tried.compile_s / (tried.replayed_s - tried.compiled_s))
+    if pays_from > prepared.horizon * len(unit):
+        return chosen
+    gain = tried.replayed_s / tried.compiled_s
+    ran = replace(ran, compile_from=pays_from, why=f"{ran.why}; compiled {gain:.1f}× as recorded")
+    engine = chosen.engine.under(ran) if isinstance(chosen.engine, Workers) else rebuild_engine(prepared, ran)
+    return Chosen(engine, chosen.trial_steps, chosen.step_s / gain)
 
 
 def _said(alone: Chosen, reason: str) -> Chosen:

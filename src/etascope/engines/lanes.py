@@ -110,7 +110,7 @@ class Lanes(OneByOne):
         p, task = self.prepared, self.prepared.task
         judging = p.judging(steps)
         inits = [p.init_loss(s.seed, judging, s.options) for s in unit]
-        stack = self._begun(unit)
+        stack = self._begun(unit, steps)
         multipliers = _multipliers(p, unit, steps)
         effective = EffectiveLr(stack.rule, stack.names, stack.shapes, steps, p.device)
         evaluate_at = {} if judging is None else judging.batches_at
@@ -167,16 +167,18 @@ class Lanes(OneByOne):
         self._stack = stack
         return Trained(tuple(curves), eval_s)
 
-    def _begun(self, unit: Sequence[Setting]) -> Stack:
-        """A stack of these settings, before its first step."""
+    def _begun(self, unit: Sequence[Setting], steps: int) -> Stack:
+        """A stack of these settings, before the first of so many steps."""
         stack, self._stack = self._stack, None  # not to be used again unless it comes to its end
-        if stack is not None:
-            if stack.again(unit):
-                return stack
+        if stack is not None and not stack.again(unit):
             stack.close()
-            del stack  # its memory is needed
-        compared = BRIEF if self._proven else THOROUGH
-        return Stack(self.prepared, unit, replays=self._replays, compared=compared, alone=self.ran.chunk == 1)
+            stack = None  # its memory is needed
+        if stack is None:
+            compared = BRIEF if self._proven else THOROUGH
+            alone = self.ran.chunk == 1
+            stack = Stack(self.prepared, unit, replays=self._replays, compared=compared, alone=alone)
+        stack.compile(0 < self.ran.compile_from <= len(unit) * steps)
+        return stack
 
 
 def _multipliers(prepared: Prepared, unit: Sequence[Setting], steps: int) -> Sequence[Any]:

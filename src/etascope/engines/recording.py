@@ -1,7 +1,7 @@
 """A function of tensors as a list of torch operations, replayed without the Python in between.
 
-Under `vmap` and `grad` a small model's step is mostly Python and dispatch, and a replay is without them. Nothing is
-compiled.
+Under `vmap` and `grad` a small model's step is mostly Python and dispatch, and a replay is without them. Where much
+is to be trained the operations can be compiled, too (`compiled.py`).
 
 Three things are left out of the operations, and none of them changes what they compute: what nobody reads, copies of
 what nobody changes, and the allocation of results that fit over an operand read for the last time. Views of tensors
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .compiled import Graph, Kernels
 from .tape import Slot, Step, Tape, Watch, slots
 
 __all__ = ["Function", "NotRecorded", "Recording", "Tensors", "record"]
@@ -51,6 +52,7 @@ IN_PLACE: dict[Any, Any] = {
         for name in ("exp", "neg", "relu", "rsqrt", "sigmoid", "sqrt", "tanh")
     },
 }
+FEW = 64  # numbers: as many as lanes, mostly
 COMMUTATIVE = {aten.add.Tensor, aten.mul.Tensor}  # of which the result may go over the second operand too
 GRADIENTS: dict[Any, Any] = {  # the same by an argument `grad_input`
     getattr(aten, name).default: getattr(aten, name).grad_input
@@ -103,27 +105,68 @@ class Recording:
         steps = _without_copies(tape, _needed(tape.steps, results), results)
         once, steps = _once(tape, steps, {*first, *tape.constants}, results)
         kept = sorted(frozenset().union(*(step.makes for step in once)))
+        self._plan = tape, once, steps, kept, (first, second), list(results)
         steps = _in_place(tape, steps, {*first, *second, *tape.constants, *kept, *results})
         self.operations = len(steps)
         written = {tape.memory(n) for step in steps for n in step.writes}
         self.changes = [t for n, t in tape.constants.items() if tape.memory(n) in written]
         self._once = _compiled(tape, once, (first,), kept)
         self._run = _compiled(tape, steps, (first, kept, second), results)
+        self._kernels: Kernels | None = None
         self._seen: list[Tensor] | None = None
         self._kept: Tensors = ()
 
-    def __call__(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
+    def __call__(self, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, compiled: bool = False) -> Tensors:
         """The function's results on these tensors, of the recorded shapes; it may change them as the function does.
+
+        Args:
+            stable: the function's first argument.
+            fresh: its second.
+            compiled: by the compiled kernels, where there are some.
 
         Raises:
             Otherwise: a value that the function asks for is another; it may have changed tensors by then.
         """
         # Torch's recurrent kernels look at the mode, not at their arguments, for whether a gradient will be taken.
         with torch.enable_grad():
-            if self._seen is None or len(self._seen) != len(stable) or not all(map(_is, self._seen, stable)):
-                self._seen, self._kept = None, ()  # let go of the former ones first
-                self._seen, self._kept = list(stable), self._once(stable)
+            self._see(stable)
+            if compiled and self._kernels is not None:
+                return self._kernels(self._for_kernels(stable, fresh))
             return self._run(stable, self._kept, fresh)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether there are compiled kernels."""
+        return self._kernels is not None
+
+    def compile(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> None:
+        """Make kernels for tensors like these, which takes some seconds.
+
+        Raises:
+            NotCompiled: there can be none; the message says why.
+        """
+        tape, once, steps, kept, (first, second), results = self._plan
+        # What the kernels write, they must be given by one name alone.
+        written = {tape.memory(n) for step in steps for n in step.writes}
+        inside = [step for step in once if any(tape.memory(n) in written for n in step.makes)]
+        own = frozenset().union(*(step.makes for step in inside))
+        self._outside = [i for i, n in enumerate(kept) if n not in own]
+        given = [*first, *(kept[i] for i in self._outside), *second]
+        before, steps, made = _few_first(tape, [*inside, *steps], given, results)
+        self._few = _compiled(tape, before, (given,), made)
+        self._see(stable)
+        graph = Graph(tape.constants, steps, [*given, *made], results)
+        self._kernels = graph.compiled(self._for_kernels(stable, fresh))
+
+    def _for_kernels(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
+        given = [*stable, *(self._kept[i] for i in self._outside), *fresh]
+        return [*given, *self._few(given)]
+
+    def _see(self, stable: Sequence[Tensor]) -> None:
+        """Take once what follows from the stable tensors, if they are others than at the last call."""
+        if self._seen is None or len(self._seen) != len(stable) or not all(map(_is, self._seen, stable)):
+            self._seen, self._kept = None, ()  # let go of the former ones first
+            self._seen, self._kept = list(stable), self._once(stable)
 
 
 def _is(one: Tensor, other: Tensor) -> bool:
@@ -193,6 +236,28 @@ def _once(tape: Tape, steps: Sequence[Step], stable: set[int], results: Sequence
         else:
             others.append(step)
     return once, others
+
+
+def _few_first(
+    tape: Tape, steps: Sequence[Step], given: Sequence[int], results: Sequence[int]
+) -> tuple[list[Step], list[Step], list[int]]:
+    """Steps that make a few numbers of a few numbers, the others, and what these read of the first.
+
+    A kernel would compute such a number again for each of the many that it is used for: β₂ᵗ for each parameter.
+    """
+    written = {tape.memory(n) for step in steps for n in step.writes} | {tape.memory(n) for n in results}
+    known = {n for n in (*given, *tape.constants) if tape.memory(n) not in written}
+    first, others = list[Step](), list[Step]()
+    for step in steps:
+        touched = step.reads | step.makes
+        few = all(tape.size(n) <= FEW and tape.memory(n) not in written for n in touched)
+        if few and step.reads and step.reads <= known and not step.is_view:
+            first.append(step)
+            known |= step.makes
+        else:
+            others.append(step)
+    read = frozenset().union(*(step.reads for step in others))
+    return first, others, sorted(read & frozenset().union(*(step.makes for step in first)))
 
 
 def _in_place(tape: Tape, steps: Sequence[Step], lasting: Iterable[int]) -> list[Step]:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from ..errors import EtascopeError
 from .apart import is_alike
+from .compiled import COMPILED_AT, NotCompiled
 from .data import map_tensors
 from .randomness import put_back, states
 from .recording import Function, NotRecorded, Recording, Tensors, record
 from .tape import Otherwise
 
-__all__ = ["BRIEF", "THOROUGH", "Drifted", "Memory", "Replay"]
+__all__ = ["BRIEF", "THOROUGH", "Drifted", "Memory", "Replay", "agree"]
 
 MOST = 4  # recordings: one for each kind of batch
 THOROUGH = frozenset(4**i for i in range(20))  # the uses of a recording at which it is compared
@@ -64,6 +65,10 @@ class Replay:
         saved: what it may change beside its results, as it is now.
         restore: puts it back.
         compared: at which of its uses a recording is compared with the function.
+
+    Attributes:
+        compiles: whether recordings are compiled, at their `COMPILED_AT`th use.
+        not_compiled: why a recording could not be.
     """
 
     def __init__(
@@ -78,11 +83,17 @@ class Replay:
         self.compared = compared
         self._remembering, self._may_change, self._saved, self._restore = remembering, may_change, saved, restore
         self.known: list[Known] = []
+        self.compiles, self.not_compiled = False, ""
 
     @property
     def is_whole(self) -> bool:
         """Whether all kinds of batch that it knows are recorded."""
         return bool(self.known) and all(known.recording is not None for known in self.known)
+
+    @property
+    def operations(self) -> int:
+        """How many the longest recording has."""
+        return max((known.recording.operations for known in self.known if known.recording), default=0)
 
     def __call__(
         self, function: Function, batch: Any, stable: Sequence[Tensor], fresh: Sequence[Tensor], *, is_last: bool
@@ -122,7 +133,9 @@ class Replay:
         assert known.recording is not None
         before = self._saved()
         try:
-            results = known.recording(stable, fresh)
+            if self._by_kernels and known.uses >= COMPILED_AT and not known.recording.is_compiled:
+                self._compile(known.recording, stable, fresh)
+            results = known.recording(stable, fresh, compiled=self._by_kernels)
             known.uses, known.latest = known.uses + 1, (function, fresh)
         except Otherwise:
             self._restore(before)
@@ -140,10 +153,30 @@ class Replay:
             after = self._saved()
             self._restore(before)
             truth = tuple(function(stable, fresh))
-            if not (_agree(results, truth) and _agree(after, self._saved())):
+            if not (agree(results, truth) and agree(after, self._saved())):
                 raise Drifted
             return truth
         return results
+
+    @property
+    def _by_kernels(self) -> bool:
+        return self.compiles and not self.not_compiled
+
+    def _compile(self, recording: Recording, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> None:
+        """Compile a recording; note it where it cannot be, or where its kernels give something else."""
+        before, ways = self._saved(), list[list[Tensor]]()
+        try:
+            recording.compile(stable, fresh)
+            for compiled in (False, True):
+                ways.append([*recording(stable, fresh, compiled=compiled), *self._saved()])
+                self._restore(before)
+            if not agree(*ways):
+                raise NotCompiled("compiled kernels give something else")
+        except Otherwise:
+            raise
+        except Exception as error:  # whatever it is: the operations themselves do
+            self.not_compiled = str(error)
+            self._restore(before)
 
     def _called(self, function: Function, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> Tensors:
         """The function's own results; if it remembers something of this call, no recording may know what it does."""
@@ -217,7 +250,7 @@ def _same_objects(one: Any, other: Any) -> bool:
     return one == other if isinstance(one, set) else all(a is b for a, b in zip(one, other, strict=True))
 
 
-def _agree(given: Sequence[Tensor], truth: Sequence[Tensor]) -> bool:
+def agree(given: Sequence[Tensor], truth: Sequence[Tensor]) -> bool:
     """Whether tensors are the same but for rounding, lane by lane, as a norm; or both not finite.
 
     Rounding: memory that begins elsewhere may be summed up in other pieces, and on a GPU in any order.

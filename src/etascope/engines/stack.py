@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 
 from ..errors import EngineError, TaskError
-from ..rules import read
+from ..rules import UpdateFunction, read
 from .apart import Apart, filled, finite
 from .base import Setting
 from .blame import out_of_memory, user_code
+from .compiled import COMPILED_AT
 from .data import tensors
 from .lane_functions import LaneFunctions
 from .lane_scaler import LaneScaler
@@ -31,6 +32,7 @@ from .options import Split, dropouts
 from .prepared import Objective, Prepared
 from .randomness import kept, seed_all
 from .replay import BRIEF, THOROUGH, Memory, Replay
+from .update import compiled_update
 
 __all__ = ["NEXT_MOVE", "Stack", "quiet", "stackable"]
 
@@ -74,7 +76,8 @@ class Stack:
         self._begin()
         self._differ(splits)
         self.data_L = self._data()
-        self._compared = compared
+        self._compared, self._compiles = compared, False
+        self._update: UpdateFunction | None = None  # compiled
         self.replay = self._new_replay() if replays else None
         self._take_together()
         if alone:
@@ -85,6 +88,12 @@ class Stack:
         """Let go of what holds the stack itself, so that its memory is free at once."""
         self.replay = None
         del self._gradient, self._loss
+
+    def compile(self, compiles: bool = True) -> None:
+        """Have recordings and updates compiled from now on, as far as they can be; or no longer."""
+        self._compiles = compiles
+        if self.replay is not None:
+            self.replay.compiles = compiles
 
     def again(self, unit: Sequence[Setting]) -> bool:
         """Begin anew with other settings, and keep the recordings; False where these do not serve them.
@@ -102,7 +111,10 @@ class Stack:
             buffer.copy_(self._of_lanes(self.init_buffers[name]))  # recordings hold these
         self.params_LP = self._of_lanes(self.init_IP)
         self.views = self._views()
+        rule = self.rule
         self._begin()
+        if not self.rule.is_alike(rule):
+            self._update = None  # it has the former one's numbers
         return True
 
     def _kind(self, unit: Sequence[Setting]) -> list[Any]:
@@ -382,7 +394,11 @@ class Stack:
             grads_LP *= (task.clip_norm / (norms_L1 + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
         if task.clip_value is not None:
             grads_LP.clamp_(-task.clip_value, task.clip_value)
-        params_LP, self.state = self.rule(self.params_LP, grads_LP, self.state, multiplier * self.lr_L1, t)
+        lr_L1 = multiplier * self.lr_L1
+        if self._compiles and self._update is None and t >= COMPILED_AT:
+            self._update = compiled_update(self.rule, self.params_LP, grads_LP, self.state, lr_L1, t)
+        update = self._update if self._compiles and self._update is not None else self.rule
+        params_LP, self.state = update(self.params_LP, grads_LP, self.state, lr_L1, t)
         if params_LP is not self.params_LP:
             self.params_LP = params_LP
             self.views = self._views()
@@ -426,7 +442,9 @@ class Stack:
             self._restore(self.before)
 
     def _new_replay(self) -> Replay:
-        return Replay(self._remembering, self._moving_buffers, self._saved, self._restore, compared=self._compared)
+        replay = Replay(self._remembering, self._moving_buffers, self._saved, self._restore, compared=self._compared)
+        replay.compiles = self._compiles
+        return replay
 
     def _remembering(self) -> list[Any]:
         """Whatever may remember something from step to step, beside tensors."""

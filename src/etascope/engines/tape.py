@@ -131,6 +131,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A slot's shape, strides, dtype and device."""
         return self._likeness[number]
 
+    def size(self, number: int) -> int:
+        """How many numbers a slot has."""
+        shape = self._likeness[number][0]
+        assert isinstance(shape, torch.Size)
+        return shape.numel()
+
     def memory(self, number: int) -> int:
         """The first slot of all that share this one's memory."""
         while self._within[number] != number:

@@ -15,6 +15,7 @@ import torch
 from ..records import Engine as Ran
 from .apart import finite
 from .base import Setting
+from .compiled import COMPILED_AT, seconds_to_compile
 from .data import CACHE_BYTES, tensors
 from .lanes import Lanes
 from .loop import Loop
@@ -23,7 +24,19 @@ from .randomness import seed_all
 from .refusals import first_sentence
 from .stack import Stack, quiet, stackable
 
-__all__ = ["LIMIT_S", "STEPS", "WIDTH", "Kind", "Sample", "Trial", "Tried", "samples_of", "try_out"]
+__all__ = [
+    "LIMIT_S",
+    "STEPS",
+    "WIDTH",
+    "Compiled",
+    "Kind",
+    "Sample",
+    "Trial",
+    "Tried",
+    "samples_of",
+    "try_compiled",
+    "try_out",
+]
 
 WIDTH = 4  # nearly all of a race is trained by three to six settings at once
 ROUNDS = 12  # of trials, at most
@@ -31,6 +44,7 @@ STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 FEW = 3  # lanes that show whether a whole stack is worth a trial
 HOPELESS = 2.0  # times the best so far: what takes longer is not tried again, nor more lanes than the few that did
 LIMIT_S, LIMIT = 1.0, 0.01  # seconds after which no further trial begins, or this part of what is to come
+TIMES = 5  # steps of a compiled stack, and of the same before
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
 
 Kind: TypeAlias = tuple[str, int]  # an engine, and how many settings at once
@@ -219,6 +233,51 @@ class _Trials:
             return False
         limit_s = max(self.limit_s, LIMIT * self.to_come * min(self.seconds.values()))
         return time.perf_counter() - self._began > limit_s
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What compiling a stack of lanes takes, and gains.
+
+    Args:
+        compile_s: seconds that it takes.
+        replayed_s: seconds of a step of one lane before.
+        compiled_s: after.
+        spent: training steps that it took to know.
+        failure: why there are no kernels; "" where there are.
+    """
+
+    compile_s: float = 0.0
+    replayed_s: float = 0.0
+    compiled_s: float = 0.0
+    spent: int = 0
+    failure: str = ""
+
+
+def try_compiled(prepared: Prepared, unit: Sequence[Setting], most_s: float) -> Compiled:
+    """Compile a stack of lanes, and time its step before and after, unless it will take longer than `most_s`."""
+    stack, accumulate = Stack(prepared, unit, compared=frozenset(), alone=len(unit) == 1), prepared.task.accumulate
+    times = COMPILED_AT + TIMES
+    read = iter([finite(batch) for batch in islice(stack.batches(RUNG), (2 * times + 1) * accumulate)])
+
+    def step(t: int) -> None:
+        stack.step(list(islice(read, accumulate)), 1.0, t)
+
+    seed_all("trial", stack.seed)
+    with quiet(), closing(stack):
+        assert stack.replay is not None
+        replayed_s, spent = _timed(prepared, step, times) / len(unit), times * len(unit)
+        if not stack.replay.is_whole:
+            return Compiled(spent=spent, failure="the model cannot be recorded")
+        updates = max(1, len(stack.rule.parts(stack.params_LP, stack.state)))
+        if seconds_to_compile(stack.replay.operations, updates) > most_s:
+            return Compiled(spent=spent, failure="it would take too long")
+        stack.compile()
+        start = _now(prepared)
+        step(times)
+        compile_s = _now(prepared) - start
+        compiled_s = _timed(prepared, lambda t: step(times + 1 + t), times) / len(unit)
+        return Compiled(compile_s, replayed_s, compiled_s, spent + (times + 1) * len(unit), stack.replay.not_compiled)
 
 
 def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:

@@ -360,6 +360,10 @@ class Workers:
         inner = replace(ran, workers=1)
         self._inner = Lanes(prepared, inner) if ran.engine == "lanes" else Loop(prepared, inner)
 
+    def under(self, ran: Ran) -> Workers:
+        """The same processes, to train otherwise."""
+        return Workers(self.prepared, ran, self._pool)
+
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
         return self.prepared.facts(seed)

@@ -147,7 +147,7 @@ def paste(facts: Facts) -> str:
 def setup(facts: Facts) -> list[tuple[str, str]]:
     """What was trained and how: (name, value) rows."""
     record, engine = facts.record, facts.record.engine
-    ran = f"{engine.engine}, up to {engine.chunk} at once" if engine.chunk > 1 else engine.name
+    ran = f"{engine.name}, up to {engine.chunk} at once" if engine.chunk > 1 else engine.name
     if engine.workers > 1:
         ran += f", {engine.workers} processes"
     if engine.threads:  # those of a training function are its own affair

@@ -20,7 +20,7 @@ from .held import adaptive, held
 from .lion import Lion
 from .nadam import NAdam
 from .radam import RAdam
-from .reader import UnknownRule, Update, read
+from .reader import UnknownRule, Update, UpdateFunction, by_parts, read
 from .rmsprop import RMSprop
 from .sgd import SGD
 
@@ -41,7 +41,9 @@ __all__ = [
     "State",
     "UnknownRule",
     "Update",
+    "UpdateFunction",
     "adaptive",
+    "by_parts",
     "held",
     "read",
 ]

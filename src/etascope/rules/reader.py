@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from .radam import RAdam
 from .rmsprop import RMSprop
 from .sgd import SGD
 
-__all__ = ["UnknownRule", "Update", "read"]
+__all__ = ["UnknownRule", "Update", "UpdateFunction", "by_parts", "read"]
 
 RULES: Mapping[type[torch.optim.Optimizer], type[Rule]] = {
     torch.optim.SGD: SGD,
@@ -60,6 +60,15 @@ class UnknownRule(EngineError):
     """No rule does what this optimizer does; says which class or option."""
 
 
+class UpdateFunction(Protocol):
+    """Parameters and state after one update; the tensors are donated, as in `Rule.update`."""
+
+    def __call__(
+        self, params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int, /
+    ) -> tuple[Tensor, State]:
+        """Update."""
+
+
 @dataclass(frozen=True, eq=False)
 class Update:
     """A rule, and the ratio of each group's lr to its lane's peak lr.
@@ -80,17 +89,15 @@ class Update:
         self, params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int
     ) -> tuple[Tensor, State]:
         """One update at lr_L1 = peak lr · schedule; the tensors are donated, as in `Rule.update`."""
-        groups = self._groups if params_LP.numel() > SMALL else ()
-        if not groups or any(tensor.shape != params_LP.shape for tensor in state.values()):
-            return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
-        for at, update in groups:
-            params, given = params_LP[:, at], {name: tensor[:, at] for name, tensor in state.items()}
-            lr = lr_L1 * cast(update.lr_scale, lr_L1)
-            moved, new = update.rule.update(params, grads_LP[:, at], dict(given), lr, t)
-            for tensor, result in [(params, moved), *((given[name], new[name]) for name in given)]:
-                if result is not tensor:
-                    tensor.copy_(result)
-        return params_LP, state
+        if parts := self.parts(params_LP, state):
+            return by_parts(parts, params_LP, grads_LP, state, lr_L1, t)
+        return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+
+    def parts(self, params_LP: Tensor, state: State) -> Sequence[tuple[slice, Update]]:
+        """Ranges of columns to update each by itself, and their updates; none where all are better updated at once."""
+        if params_LP.numel() <= SMALL or any(tensor.shape != params_LP.shape for tensor in state.values()):
+            return ()
+        return self._groups
 
     @cached_property
     def _groups(self) -> Sequence[tuple[slice, Update]]:
@@ -105,6 +112,13 @@ class Update:
         ranges = [slice(a, b) for a, b in zip([0, *borders], [*borders, None], strict=True)]
         return [(at, self.of(at)) for at in ranges]
 
+    def is_alike(self, other: Update) -> bool:
+        """Whether the other does the same, number by number."""
+        if type(self.rule) is not type(other.rule):
+            return False
+        pairs = [(getattr(self.rule, f.name), getattr(other.rule, f.name)) for f in fields(self.rule)]  # type: ignore[arg-type]
+        return all(_same(one, another) for one, another in [*pairs, (self.lr_scale, other.lr_scale)])
+
     def effective_lr(self, state: State, lr_L1: Tensor, t: int) -> Tensor:
         """Each parameter's step size in the update that returned `state`, as in `Rule.effective_lr`."""
         return self.rule.effective_lr(state, lr_L1 * cast(self.lr_scale, lr_L1), t)
@@ -113,6 +127,24 @@ class Update:
         """The same update of these of the P parameters alone."""
         options = {f.name: _of(getattr(self.rule, f.name), columns) for f in fields(self.rule)}  # type: ignore[arg-type]
         return Update(replace(self.rule, **options), _of(self.lr_scale, columns))  # type: ignore[type-var]
+
+
+def by_parts(
+    parts: Sequence[tuple[slice, UpdateFunction]],
+    params_LP: Tensor,
+    grads_LP: Tensor,
+    state: State,
+    lr_L1: Tensor,
+    t: int,
+) -> tuple[Tensor, State]:
+    """One update of ranges of columns, each by its own; the tensors are donated, and changed in place."""
+    for at, update in parts:
+        params, given = params_LP[:, at], {name: tensor[:, at] for name, tensor in state.items()}
+        moved, new = update(params, grads_LP[:, at], dict(given), lr_L1, t)
+        for tensor, result in [(params, moved), *((given[name], new[name]) for name in given)]:
+            if result is not tensor:
+                tensor.copy_(result)
+    return params_LP, state
 
 
 def read(optimizers: Sequence[torch.optim.Optimizer], lrs: Sequence[float]) -> Update:
@@ -266,3 +298,11 @@ def _borders(value: Any) -> set[int]:
 
 def _close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-14)  # 0.1 · lr / lr is not the same to the bit for every lr
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and bool(one == other)

@@ -48,7 +48,7 @@ class SGD(Rule):
         if is_zero(self.momentum):
             return descend_(params_LP, grads_LP, lr), state
         buffer = state["momentum"]
-        if t == 0:
+        if not is_zero(self.dampening) and t == 0:  # else it begins as zeros, and the gradient is all that it gets
             buffer.copy_(grads_LP)
         else:
             add_(buffer.mul_(cast(self.momentum, buffer)), grads_LP, 1 - self.dampening)
