@@ -46,16 +46,15 @@ def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A batch of the same structure with every tensor changed: tuples, lists, dicts and other mappings, nested."""
     if isinstance(batch, Tensor):
         return change(batch)
+    if isinstance(batch, tuple | list):
+        changed = [map_tensors(value, change) for value in batch]
+        return type(batch)(*changed) if hasattr(batch, "_fields") else type(batch)(changed)
     if isinstance(batch, Mapping):
         items = {key: map_tensors(value, change) for key, value in batch.items()}
         try:
             return type(batch)(items)  # type: ignore[call-arg]  # dict, and Hugging Face's BatchEncoding
         except TypeError:
             return items
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(value, change) for value in batch))
-    if isinstance(batch, tuple | list):
-        return type(batch)(map_tensors(value, change) for value in batch)
     return batch
 
 
@@ -159,7 +158,8 @@ class Stream:
 
     def _put_away(self, block: Tensor) -> Tensor:
         """Rows for many batches, apart from the heap where they may stay."""
-        return self._shelf.put(block) if self.keep and self.device.type == "cpu" else block
+        keeps = self.keep and self._bytes <= CACHE_BYTES and self.device.type == "cpu"
+        return self._shelf.put(block) if keeps else block
 
     def _read(self) -> Iterator[Any]:
         own = rebuild(self.data, derive("data", self.seed)) if isinstance(self.data, DataLoader) else self.data
@@ -203,26 +203,25 @@ def _gathered(loader: DataLoader[Any], put_away: Callable[[Tensor], Tensor]) -> 
     parts: Sequence[Tensor] = loader.dataset.tensors  # type: ignore[attr-defined]
     sampler = loader.batch_sampler
     assert isinstance(sampler, BatchSampler)
-    size, order = sampler.batch_size, _order(sampler.sampler)
-    if sampler.drop_last:
-        order = order[: len(order) // size * size]
-    row_bytes = sum(part.shape[1:].numel() * part.element_size() for part in parts)
-    many = size * max(1, GATHERED_BYTES // max(1, size * row_bytes))
-    for at in torch.split(order, many) if len(order) else ():
-        blocks = [torch.split(put_away(part[at]), size) for part in parts]
-        yield from map(list, zip(*blocks, strict=True))
+    size, row_bytes = sampler.batch_size, sum(part.shape[1:].numel() * part.element_size() for part in parts)
+    for at in _numbers(sampler.sampler, size * max(1, GATHERED_BYTES // max(1, size * row_bytes))):
+        at = at[: len(at) // size * size] if sampler.drop_last else at
+        if len(at):
+            blocks = [torch.split(put_away(part[at]), size) for part in parts]
+            yield from map(list, zip(*blocks, strict=True))
 
 
-def _order(sampler: Any) -> Tensor:
-    """The numbers of the rows, as the sampler gives them: the same ones, and its generator moves as far."""
-    n = len(sampler.data_source)
-    if type(sampler) is SequentialSampler:
-        return torch.arange(n)
-    if sampler.replacement or sampler.num_samples != n or sampler.generator is None:
-        return torch.tensor(list(sampler), dtype=torch.int64)
-    order = torch.randperm(n, generator=sampler.generator)
-    torch.randperm(n, generator=sampler.generator)  # so it does, to take none of it
-    return order
+def _numbers(sampler: Any, many: int) -> Iterator[Tensor]:
+    """The numbers of the rows as the sampler gives them, so many at once; its generator moves as far."""
+    if type(sampler) is RandomSampler and sampler.generator is not None and not sampler.replacement:
+        n = len(sampler.data_source)
+        if sampler.num_samples == n:  # as usual: no need to go through Python's numbers
+            yield from torch.split(torch.randperm(n, generator=sampler.generator), many)
+            torch.randperm(n, generator=sampler.generator)  # so torch does, to take none of it
+            return
+    numbers = iter(sampler)
+    while some := list(itertools.islice(numbers, many)):
+        yield torch.tensor(some)
 
 
 def _some(batches: Iterable[Any], name: str) -> Iterator[Any]:

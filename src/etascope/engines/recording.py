@@ -110,8 +110,8 @@ class Recording:
         self.operations = len(steps)
         written = {tape.memory(n) for step in steps for n in step.writes}
         self.changes = [t for n, t in tape.constants.items() if tape.memory(n) in written]
-        self._once = _compiled(tape, once, (first,), kept)
-        self._run = _compiled(tape, steps, (first, kept, second), results)
+        self._once = _as_function(tape, once, (first,), kept)
+        self._run = _as_function(tape, steps, (first, kept, second), results)
         self._kernels: Kernels | None = None
         self._seen: list[Tensor] | None = None
         self._kept: Tensors = ()
@@ -153,10 +153,14 @@ class Recording:
         self._outside = [i for i, n in enumerate(kept) if n not in own]
         given = [*first, *(kept[i] for i in self._outside), *second]
         before, steps, made = _few_first(tape, [*inside, *steps], given, results)
-        self._few = _compiled(tape, before, (given,), made)
+        self._few = _as_function(tape, before, (given,), made)
         self._see(stable)
         graph = Graph(tape.constants, steps, [*given, *made], results)
         self._kernels = graph.compiled(self._for_kernels(stable, fresh))
+
+    def forget_kernels(self) -> None:
+        """Have no kernels, since they fail."""
+        self._kernels = None
 
     def _for_kernels(self, stable: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
         given = [*stable, *(self._kept[i] for i in self._outside), *fresh]
@@ -186,11 +190,14 @@ def _needed(steps: Sequence[Step], results: Sequence[int]) -> list[Step]:
     """The steps without those whose results nobody reads; what writes, draws or only checks stays."""
     wanted, kept = set(results), list[Step]()
     for step in reversed(steps):
-        draws = torch.Tag.nondeterministic_seeded in getattr(step.call, "tags", ())
-        if step.makes & wanted or step.writes or draws or not step.makes:
+        if step.makes & wanted or step.writes or _draws(step) or not step.makes:
             kept.append(step)
             wanted |= step.reads
     return kept[::-1]
+
+
+def _draws(step: Step) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(step.call, "tags", ())
 
 
 def _without_copies(tape: Tape, steps: Sequence[Step], results: Sequence[int]) -> list[Step]:
@@ -250,7 +257,7 @@ def _few_first(
     first, others = list[Step](), list[Step]()
     for step in steps:
         touched = step.reads | step.makes
-        few = all(tape.size(n) <= FEW and tape.memory(n) not in written for n in touched)
+        few = all(tape.size(n) <= FEW and tape.memory(n) not in written for n in touched) and not _draws(step)
         if few and step.reads and step.reads <= known and not step.is_view:
             first.append(step)
             known |= step.makes
@@ -306,7 +313,7 @@ def _over(step: Step, operand: Slot) -> Step:
 # ------------------------------------------------------------------------------------------------- replaying
 
 
-def _compiled(
+def _as_function(
     tape: Tape, steps: Sequence[Step], given: Sequence[Sequence[int]], results: Sequence[int]
 ) -> Callable[..., Tensors]:
     """The steps as one Python function of lists of tensors, which lets go of each tensor after its last reader."""

@@ -106,6 +106,7 @@ class Stack:
         if self._as_made.has_changed() or self._versions() != self._versions_as_made:
             return False
         self.replay.compared = BRIEF  # it is proven
+        self.replay.begin()
         self.unit = tuple(unit)
         for name, buffer in self.buffers.items():
             buffer.copy_(self._of_lanes(self.init_buffers[name]))  # recordings hold these
@@ -397,7 +398,7 @@ class Stack:
         lr_L1 = multiplier * self.lr_L1
         if self._compiles and self._update is None and t >= COMPILED_AT:
             self._update = compiled_update(self.rule, self.params_LP, grads_LP, self.state, lr_L1, t)
-        update = self._update if self._compiles and self._update is not None else self.rule
+        update = self._update if self._compiles and self._update is not None and t >= COMPILED_AT else self.rule
         params_LP, self.state = update(self.params_LP, grads_LP, self.state, lr_L1, t)
         if params_LP is not self.params_LP:
             self.params_LP = params_LP

@@ -15,7 +15,7 @@ import torch
 from ..records import Engine as Ran
 from .apart import finite
 from .base import Setting
-from .compiled import COMPILED_AT, seconds_to_compile
+from .compiled import seconds_to_compile
 from .data import CACHE_BYTES, tensors
 from .lanes import Lanes
 from .loop import Loop
@@ -27,6 +27,7 @@ from .stack import Stack, quiet, stackable
 __all__ = [
     "LIMIT_S",
     "STEPS",
+    "TIMES",
     "WIDTH",
     "Compiled",
     "Kind",
@@ -44,7 +45,7 @@ STEPS = 3  # of a trial; for lanes two, where the allowance pays for no more
 FEW = 3  # lanes that show whether a whole stack is worth a trial
 HOPELESS = 2.0  # times the best so far: what takes longer is not tried again, nor more lanes than the few that did
 LIMIT_S, LIMIT = 1.0, 0.01  # seconds after which no further trial begins, or this part of what is to come
-TIMES = 5  # steps of a compiled stack, and of the same before
+TIMES = 6  # steps of a stack before it is compiled, and after; the first are slow
 RUNG = -2  # whose batches are used: of its own, so that reading them can be timed
 
 Kind: TypeAlias = tuple[str, int]  # an engine, and how many settings at once
@@ -256,28 +257,34 @@ class Compiled:
 
 def try_compiled(prepared: Prepared, unit: Sequence[Setting], most_s: float) -> Compiled:
     """Compile a stack of lanes, and time its step before and after, unless it will take longer than `most_s`."""
-    stack, accumulate = Stack(prepared, unit, compared=frozenset(), alone=len(unit) == 1), prepared.task.accumulate
-    times = COMPILED_AT + TIMES
-    read = iter([finite(batch) for batch in islice(stack.batches(RUNG), (2 * times + 1) * accumulate)])
+    stack, spent = Stack(prepared, unit, compared=frozenset(), alone=len(unit) == 1), 0
+    batches = [finite(batch) for batch in islice(stack.batches(RUNG), prepared.task.accumulate)]
 
     def step(t: int) -> None:
-        stack.step(list(islice(read, accumulate)), 1.0, t)
+        nonlocal spent
+        spent += len(unit)
+        stack.step(batches, 1.0, t)
 
     seed_all("trial", stack.seed)
-    with quiet(), closing(stack):
-        assert stack.replay is not None
-        replayed_s, spent = _timed(prepared, step, times) / len(unit), times * len(unit)
-        if not stack.replay.is_whole:
-            return Compiled(spent=spent, failure="the model cannot be recorded")
-        updates = max(1, len(stack.rule.parts(stack.params_LP, stack.state)))
-        if seconds_to_compile(stack.replay.operations, updates) > most_s:
-            return Compiled(spent=spent, failure="it would take too long")
-        stack.compile()
-        start = _now(prepared)
-        step(times)
-        compile_s = _now(prepared) - start
-        compiled_s = _timed(prepared, lambda t: step(times + 1 + t), times) / len(unit)
-        return Compiled(compile_s, replayed_s, compiled_s, spent + (times + 1) * len(unit), stack.replay.not_compiled)
+    try:
+        with quiet(), closing(stack):
+            assert stack.replay is not None
+            replayed_s, t = _timed(prepared, step, TIMES), TIMES
+            if not stack.replay.is_whole:
+                return Compiled(spent=spent, failure="the model cannot be recorded")
+            updates = max(1, len(stack.rule.parts(stack.params_LP, stack.state)))
+            expected_s = seconds_to_compile(stack.replay.operations, updates)
+            if expected_s > most_s:
+                return Compiled(spent=spent, failure="it would take too long")
+            stack.compile()
+            start = _now(prepared)
+            step(t)
+            compile_s = max(_now(prepared) - start, expected_s)  # less, where it is in torch's cache
+            compiled_s = _timed(prepared, lambda more: step(t + 1 + more), TIMES)
+            seconds = compile_s, replayed_s / len(unit), compiled_s / len(unit)
+            return Compiled(*seconds, spent, stack.replay.not_compiled)
+    except Exception as error:
+        return Compiled(spent=spent, failure=f"a trial of it failed: {first_sentence(error)}")
 
 
 def _time_loop(prepared: Prepared, unit: Sequence[Setting], steps: int, run: int) -> float:

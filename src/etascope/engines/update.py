@@ -51,7 +51,7 @@ def _kernels(
     def of_tensors(_: Sequence[Tensor], fresh: Sequence[Tensor]) -> Sequence[Tensor]:
         params, grads, lr, at, *numbers = fresh
         given = dict(zip(names, numbers, strict=True))
-        moved, new = update(params, grads.clone(), given, lr, at)  # type: ignore[arg-type]  # of which only powers are taken
+        moved, new = update(params, grads.clone(), given, lr, at)  # type: ignore[arg-type]  # a tensor, for this
         return [moved, *(new[name] for name in names)]
 
     def tensors(params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int) -> list[Tensor]:
@@ -61,7 +61,7 @@ def _kernels(
     def kernels(params_LP: Tensor, grads_LP: Tensor, state: State, lr_L1: Tensor, t: int, /) -> tuple[Tensor, State]:
         try:
             moved, *new = recording([], tensors(params_LP, grads_LP, state, lr_L1, t), compiled=True)
-        except Otherwise:
+        except (Otherwise, AssertionError):  # either comes before anything is changed
             return update(params_LP, grads_LP, state, lr_L1, t)
         return moved, dict(zip(names, new, strict=True))
 
@@ -72,6 +72,6 @@ def _kernels(
     given = tensors(params_LP, grads_LP, state, lr_L1, t)
     truth, recording = record(of_tensors, [], copies())
     recording.compile([], copies())
-    if not agree(recording([], copies(), compiled=True), truth):
+    if not agree(recording([], copies(), compiled=True), truth, exactly=False):
         raise NotCompiled("compiled kernels give something else")
     return kernels

@@ -187,6 +187,7 @@ class _Bench:
                 asked.seed,
                 self._steps_to_come,
                 time_it=timed,
+                within_s=asked.budget.seconds or math.inf,
                 settings=asked.settings,
                 ahead=ahead,
             )

@@ -91,7 +91,7 @@ class Update:
         """One update at lr_L1 = peak lr · schedule; the tensors are donated, as in `Rule.update`."""
         if parts := self.parts(params_LP, state):
             return by_parts(parts, params_LP, grads_LP, state, lr_L1, t)
-        return self.rule.update(params_LP, grads_LP, state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+        return self.rule.update(params_LP, grads_LP, state, self._scaled(lr_L1), t)
 
     def parts(self, params_LP: Tensor, state: State) -> Sequence[tuple[slice, Update]]:
         """Ranges of columns to update each by itself, and their updates; none where all are better updated at once."""
@@ -121,7 +121,11 @@ class Update:
 
     def effective_lr(self, state: State, lr_L1: Tensor, t: int) -> Tensor:
         """Each parameter's step size in the update that returned `state`, as in `Rule.effective_lr`."""
-        return self.rule.effective_lr(state, lr_L1 * cast(self.lr_scale, lr_L1), t)
+        return self.rule.effective_lr(state, self._scaled(lr_L1), t)
+
+    def _scaled(self, lr_L1: Tensor) -> Tensor:
+        is_one = not isinstance(self.lr_scale, Tensor) and self.lr_scale == 1  # one group, mostly
+        return lr_L1 if is_one else lr_L1 * cast(self.lr_scale, lr_L1)
 
     def of(self, columns: Tensor | slice) -> Update:
         """The same update of these of the P parameters alone."""
