@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +15,17 @@ from etascope.schedules.names import NAMES, SHAPES
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.fixture(scope="module")
-def gallery() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+def module_at(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def gallery() -> ModuleType:
+    return module_at(DOCS / "gallery.py")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,3 +47,12 @@ def test_the_page_on_lanes_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "lanes.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(example, {"__name__": "example"})
     assert "{'dropout': 0.4, 'label_smoothing': 0.1}" in capsys.readouterr().out
+
+
+def test_the_readme_has_the_committed_speeds() -> None:
+    """If not: paste what python benchmarks/lane_table.py prints."""
+    benchmarks = DOCS.parent / "benchmarks"
+    stored = json.loads((benchmarks / "results/lanes.json").read_text(encoding="utf-8"))
+    table = module_at(benchmarks / "lane_table.py").table(stored)
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert all(f"\n  {line}\n" in readme for line in table.splitlines())
