@@ -38,6 +38,8 @@ def plain(rank):
         if (i + 1) % ACCUMULATE == 0:
             optimizer.step()
             optimizer.zero_grad()
+    torch.distributed.barrier()
+    del ddp  # or gloo's threads may outlive what they work for, and end the process by SIGABRT
     torch.distributed.destroy_process_group()
     return used, handle.step
 
