@@ -144,7 +144,7 @@ def lanes(name):
     prepared = Prepared(task(name, build(name)), torch.device("cpu"))
     with closing(rebuild_engine(prepared, Engine("lanes", K, torch.get_num_threads(), "cpu"))) as engine:
         settings = [Setting(0, lr) for lr in LRS]
-        list(engine.train_each(engine.units(settings), STEPS, 0, lambda n: None))
+        list(engine.train_each(engine.units(settings), STEPS, 0, lambda *_: None))
     stack = Stack(prepared, settings)
     once = sum(t.numel() * t.element_size() for t in stack.shared.values())
     return {"held_once_mib": once / 2**20, "held_by_lane_mib": stack.params_LP.nbytes / 2**20}
@@ -185,9 +185,9 @@ def seconds(name):
         engine = rebuild_engine(Prepared(task(name, model), torch.device("cpu")), rivals[key])
         with closing(engine), undisturbed():
             if engine.ran.workers > 1:  # their start is not counted
-                list(engine.train_each([[s] for s in settings[: engine.ran.workers]], 1, 0, lambda n: None))
+                list(engine.train_each([[s] for s in settings[: engine.ran.workers]], 1, 0, lambda *_: None))
             start = time.perf_counter()
-            list(engine.train_each(engine.units(settings), STEPS, 0, lambda n: None))
+            list(engine.train_each(engine.units(settings), STEPS, 0, lambda *_: None))
             best[key] = min(best.get(key, np.inf), time.perf_counter() - start)
     said = f"{auto.engine}, {auto.workers} processes, {auto.threads} threads, {auto.chunk} at once"
     loop = min(best["loop_1"], best["loop_2"])
