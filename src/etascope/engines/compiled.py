@@ -22,8 +22,8 @@ from .tape import Slot, Step, slots
 __all__ = ["COMPILED_AT", "Graph", "Kernels", "NotCompiled", "seconds_to_compile"]
 
 COMPILED_AT = 2  # steps of a training before its kernels: by the first it is recorded, by the second proven
+CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # the compiler sets it in the environment
 # Noise as torch draws it uncompiled; and no processes beside this one to compile in.
-CACHE_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 OPTIONS = {"fallback_random": True, "compile_threads": 1}
 
 
