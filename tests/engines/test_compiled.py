@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from tests.rules.lions import Lion
 from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
 
+import etascope as eta
 from etascope.engines import Prepared
-from etascope.engines.choose import choose
+from etascope.engines.choose import Chosen, choose, rebuild_engine
 from etascope.engines.compiled import Kernels
 from etascope.engines.lanes import Lanes
 from etascope.engines.randomness import undisturbed
@@ -248,6 +250,31 @@ def test_a_training_is_the_same_whatever_was_trained_before(dtype: torch.dtype) 
     assert used._stack.replay.known[0].recording.is_compiled
     assert short == short_again == curves(engine(), 19)
     assert long == long_again == curves(engine(), 40)
+
+
+def test_a_compiled_sweep_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal says from which length on stacks are compiled, and nothing is chosen again."""
+    ran, calls = Ran("lanes", 2, 1, "cpu", "asked for", compile_from=2 * 30), list[int]()
+    monkeypatch.setattr("etascope.finder.opening.choose", lambda p, *_, **__: Chosen(rebuild_engine(p, ran), 0, 0.0))
+
+    def swept(out: Path | None) -> eta.Sweep:
+        return eta.sweep(small_task(horizon=30), lrs=[1e-3, 1e-2, 3e-2, 1e-1], out=out, progress=False)
+
+    def once(self: Lanes, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return truly(self, *args)
+
+    truly, truth = Lanes.train, swept(None)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Lanes, "train", once)
+        with pytest.raises(KeyboardInterrupt):
+            swept(tmp_path)
+    monkeypatch.setattr("etascope.finder.opening.choose", raising)
+    found = swept(tmp_path)
+    assert found.engine == ran
+    assert found.rungs == truth.rungs
 
 
 def test_a_second_unit_has_its_own_options() -> None:
