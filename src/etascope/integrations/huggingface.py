@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import transformers
+from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from ..engines import About, user_code
@@ -67,13 +69,13 @@ class TrainerRun:
         _refuse(trainer)
         self.trainer = trainer
         self.__name__ = type(trainer.model).__name__
-        with user_code("trainer"), hushed(*PACKAGES), TemporaryDirectory() as folder:
+        with user_code("trainer"), _aside() as folder:
             self.horizon = self._horizon(folder)
             self.about = self._look(folder)
 
     def __call__(self, lr: float, steps: int, seed: int) -> Generator[Point, None, float]:
         """Train completely; yields the training curve. No steps: the loss at init."""
-        with hushed(*PACKAGES), TemporaryDirectory() as folder:
+        with _aside() as folder:
             fresh = self._fresh(lr, steps, seed, folder)
             points: list[Point] = []
             if steps:
@@ -209,6 +211,20 @@ NO_EFFECT = (
     "Build the optimizer with args.learning_rate: in create_optimizer, or leave that to Trainer (optim=), "
     + OWN_FUNCTION
 )
+
+
+@contextmanager
+def _aside() -> Iterator[str]:
+    """A temporary folder, silence, and accelerate's states, which all trainers of a process share, as they were."""
+    shared = [kind._shared_state for kind in (GradientState, AcceleratorState)]
+    before = [{k: list(v) if isinstance(v, list) else v for k, v in state.items()} for state in shared]
+    try:
+        with hushed(*PACKAGES), TemporaryDirectory() as folder:
+            yield folder
+    finally:
+        for state, was in zip(shared, before, strict=True):
+            state.clear()
+            state.update(was)
 
 
 def _refuse(trainer: Any) -> None:

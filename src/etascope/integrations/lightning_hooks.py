@@ -6,6 +6,7 @@ Plain classes: the adapter makes them callbacks of the package, `lightning` or `
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,36 +20,40 @@ NO_EFFECT = "Hand it on: self.lr = lr in the module's __init__, lr=self.lr in co
 
 
 class Scheduler:
-    """One scheduler of a module, and after how many steps of the full run it has been stepped how often.
+    """One scheduler of a module, and how often Lightning steps it in a run.
 
     Args:
         config: Lightning's own description of it.
-        per_epoch: optimizer steps of an epoch.
+        batches: of an epoch; infinite where that is not known.
         accumulate: batches of a step.
     """
 
-    def __init__(self, config: Any, per_epoch: float, accumulate: int) -> None:
-        self.scheduler = config.scheduler
-        if config.interval == "epoch":
-            self.every = per_epoch * config.frequency
-        else:  # Lightning counts the frequency in batches
-            self.every = math.lcm(accumulate, config.frequency) / accumulate
-        self.done = 0
+    def __init__(self, config: Any, batches: float, accumulate: int) -> None:
+        self.scheduler, self.done = config.scheduler, 0
+        self._by_epoch, self._frequency = config.interval == "epoch", config.frequency
+        self._per_epoch = math.ceil(batches / accumulate) if math.isfinite(batches) else math.inf
+        many = int(self._per_epoch) if math.isfinite(batches) else 0
+        # Lightning counts the frequency in batches, from 1 in each epoch; the last step of one may have fewer.
+        at = (min(u * accumulate, int(batches)) for u in range(1, many + 1))
+        self._hits = [u for u, batch in enumerate(at, 1) if batch % config.frequency == 0]
+        self._every = math.lcm(accumulate, config.frequency) // accumulate
 
-    def due(self, step: int) -> int:
-        """How often it is still to be stepped until so many steps of the full run are over."""
-        return max(int(step // self.every) - self.done, 0) if math.isfinite(self.every) else 0
+    def until(self, step: int) -> int:
+        """How often it is stepped in so many steps of the full run."""
+        if math.isinf(self._per_epoch):
+            return 0 if self._by_epoch else step // self._every
+        epochs, rest = divmod(step, int(self._per_epoch))
+        if self._by_epoch:
+            return epochs // int(self._frequency)
+        return epochs * len(self._hits) + bisect_right(self._hits, rest)
 
 
 def schedulers_of(trainer: Any) -> list[Scheduler]:
     """The schedulers that Lightning steps by itself."""
     if not trainer.lightning_module.automatic_optimization:
         return []
-    accumulate = trainer.accumulate_grad_batches
-    per_epoch = trainer.num_training_batches
-    if math.isfinite(per_epoch):
-        per_epoch = math.ceil(per_epoch / accumulate)
-    return [Scheduler(config, per_epoch, accumulate) for config in trainer.lr_scheduler_configs]
+    length = trainer.num_training_batches, trainer.accumulate_grad_batches
+    return [Scheduler(config, *length) for config in trainer.lr_scheduler_configs]
 
 
 class Look:
@@ -145,6 +150,6 @@ class Pace:
 
 def _step(schedulers: Sequence[Scheduler], step: int, module: Any) -> None:
     for one in schedulers:
-        for _ in range(one.due(step)):
+        for _ in range(one.until(step) - one.done):
             module.lr_scheduler_step(one.scheduler, None)
             one.done += 1
