@@ -134,6 +134,13 @@ def test_sweep_and_plan_take_it_too() -> None:
     assert eta.plan(trainer, budget="1min").seconds is not None
 
 
+def test_a_finding_in_a_folder_is_not_trained_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make()
+    found = eta.find(trainer, out=tmp_path / "run")
+    monkeypatch.setattr(transformers.Trainer, "train", lambda *_: 1 / 0)
+    assert eta.find(trainer, out=tmp_path / "run").lr == found.lr
+
+
 # ------------------------------------------------------------------------------------------ a run is theirs
 
 

@@ -150,6 +150,28 @@ def test_sweep_and_plan_take_it_too() -> None:
     assert "SGD" in eta.plan(Net, **how).line
 
 
+def test_pytorch_lightning_under_its_old_name() -> None:
+    old = pytest.importorskip("pytorch_lightning", reason="needs pytorch_lightning beside lightning")
+
+    class Old(old.LightningModule):
+        training_step, validation_step = Net.training_step, Net.validation_step
+        configure_optimizers = Net.configure_optimizers
+
+        def __init__(self, lr: float) -> None:
+            super().__init__()
+            self.lr, self.scheduler, self.seen, self.net = lr, cosine, None, nn.Linear(8, 2)
+
+    class OldData(old.LightningDataModule):
+        train_dataloader, val_dataloader = Data.train_dataloader, Data.val_dataloader
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sets, self.generator = Data().sets, torch.Generator()
+
+    given = old.Trainer(accelerator="cpu", max_steps=HORIZON)
+    assert eta.sweep(Old, lrs=[1e-6, 1e-1], trainer=given, datamodule=OldData()).best[0] == 1e-1
+
+
 # ------------------------------------------------------------------------------------------ a run is theirs
 
 

@@ -81,7 +81,7 @@ class ModuleRun:
         self._lightning = importlib.import_module(package)
         self.factory, self.trainer, self.data = _by_name(factory), trainer, data
         _refuse(trainer)
-        with user_code("training by Lightning"), hushed(*PACKAGES), TemporaryDirectory() as folder:
+        with user_code("module or data"), hushed(*PACKAGES), TemporaryDirectory() as folder:
             look, module = self._look(folder)
             self.horizon = look.horizon
             self._at_probe, self._limits = look.lrs, look.limits
