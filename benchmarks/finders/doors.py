@@ -13,9 +13,10 @@
   normalisation: it leaves a plateau late, and at high lrs some seeds never do
 - `digits`: `examples/lightning_module.py`, an MLP with Adam and a cosine over the steps, 300 steps
 
-The truth is `eta.sweep` of the same objects with two seeds at 13 learning rates; of minilm at 9, of minilm-192 at 7
-with one seed, which is sparse. `find` runs at budget 1.0 with seeds 10 to 12. Each is asked with the one line of `LINES`; a script needs it and the import.
-What it is given is compared before and after: weights, buffers and gradients byte by byte, settings, random states.
+The truth is `eta.sweep` of the same objects with two seeds at 13 learning rates; of minilm at 9, and of minilm-192 at 7
+with one seed, which is sparse. `find` runs at budget 1.0 with seeds 10 to 12. Each is asked with the one line of
+`LINES`; a script needs it and the import. What it is given is compared before and after: weights, buffers and gradients
+byte by byte, settings, random states.
 """
 
 import gzip
