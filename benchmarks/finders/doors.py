@@ -14,7 +14,7 @@
 - `digits`: `examples/lightning_module.py`, an MLP with Adam and a cosine over the steps, 300 steps
 
 The truth is `eta.sweep` of the same objects with two seeds at 13 learning rates; of minilm at 9, and of minilm-192 at 7
-with one seed, which is sparse. `find` runs at budget 1.0 with seeds 10 to 12. Each is asked with the one line of
+with three seeds, which is sparse. `find` runs at budget 1.0 with seeds 10 to 12. Each is asked with the one line of
 `LINES`; a script needs it and the import. What it is given is compared before and after: weights, buffers and gradients
 byte by byte, settings, random states.
 """
@@ -45,7 +45,7 @@ import etascope as eta
 from etascope.finder.session import versions
 
 RESULTS = Path(__file__).parents[1] / "results" / "doors.json"
-SEEDS, FINDS = {"minilm-192": (0,)}, (10, 11, 12)  # of the truth, two where nothing else is said; and of the finds
+SEEDS, FINDS = {"minilm-192": (0, 1, 2)}, (10, 11, 12)  # of the truth, two where nothing else is said; and of the finds
 LINES = {
     "bert": "eta.find(trainer)",
     "minilm": "eta.find(trainer)",
@@ -237,7 +237,12 @@ def measure(name):
             found = eta.find(*given, **how, budget=1.0, seed=seed, name=name)
         except eta.NoAnswer as error:  # a miss, and one that cost as much
             cost = error.record.cost
-            rows.append({"seed": seed, "lr": None, "in_zone": False, "refused": error.cause, "cost": cost})
+            seen = [
+                [r.steps, [[c.lr, c.loss if math.isfinite(c.loss) else None] for c in r.curves]]
+                for r in error.record.rungs
+            ]
+            row = {"seed": seed, "lr": None, "in_zone": False, "refused": error.cause, "cost": cost, "rungs": seen}
+            rows.append(row)
             print(f"{name} seed {seed}: {error.cause}", flush=True)
             continue
         mean = dense.mean_loss(found.lr)
