@@ -224,11 +224,9 @@ def digest(given, how):
 def measure(name):
     given, how = MADE[name]()
     before = digest(given, how)
-    start = time.perf_counter()
     lrs, seeds = [float(f"{lr:.3g}") for lr in LRS[name]], SEEDS.get(name, (0, 1))
     kept = Path(tempfile.gettempdir(), f"etascope-doors-{name}")  # an interrupted truth goes on
     dense = eta.sweep(*given, **how, lrs=lrs, seeds=seeds, name=name, out=kept)
-    truth_s = time.perf_counter() - start
     print(f"{name}: {dense}", flush=True)
     rows = []
     for seed in FINDS:
@@ -282,7 +280,6 @@ def measure(name):
             "lrs": dense.lrs.tolist(),
             "seeds": seeds,
             "losses": losses,
-            "seconds": truth_s,
         },
         "finds": rows,
     }
