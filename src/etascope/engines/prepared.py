@@ -521,6 +521,7 @@ class Prepared:
             validation=self._validated(judging),
             paste=f"optimizer = {module}.{name}({inside})",
             notes=tuple(notes),
+            default_lr=_default_lr(type(optimizer)),
         )
 
     def _judged(self, judging: Judging | None) -> str:
@@ -633,6 +634,12 @@ def _spared(model: Any) -> Iterator[None]:
             "the loss uses the task's own model from outside, not its copy that is trained.",
             "Use the `model` argument of loss(model, batch) throughout, for penalties over parameters too.",
         )
+
+
+def _default_lr(optimizer: type[torch.optim.Optimizer]) -> float | None:
+    """The lr that an optimizer takes without being told; None where it must be told."""
+    given = inspect.signature(optimizer).parameters.get("lr")
+    return float(given.default) if given is not None and isinstance(given.default, int | float) else None
 
 
 def _options(task: Task, optimizer: torch.optim.Optimizer) -> list[str]:
