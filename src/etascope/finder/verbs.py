@@ -20,6 +20,7 @@ from .arguments import (
     budget_of,
     grid_of,
     lanes_of,
+    of_group,
     optional_number,
     positive,
     range_of,
@@ -50,6 +51,7 @@ def find(
     lr_max: float | None = None,
     init_loss: float | None = None,
     mine: float | None = None,
+    group: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     name: str | None = None,
@@ -69,6 +71,7 @@ def find(
         lr_max: highest learning rate to consider.
         init_loss: the loss before the first step, for a training function; default: `run(lr, 0, seed)` is asked.
         mine: your present learning rate, to be judged.
+        group: the name of the param group whose lr is wanted; the others keep theirs. See `Task`.
         out: folder for journal and record; an interrupted race with the same `out` goes on. None writes nothing.
         progress: True, False, a `Progress`, or None: on a terminal only.
         name: what records and reports call the task.
@@ -86,7 +89,7 @@ def find(
     spend = budget_of(budget)
     asked = Asked(
         verb="find",
-        task=task,
+        task=of_group(task, group),
         name=name,
         horizon=horizon,
         seed=whole("seed", seed, 0),
