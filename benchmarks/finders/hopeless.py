@@ -150,7 +150,7 @@ HOPELESS = {
     "lottery": Hopeless("noise", lottery),
     "infinite start": Hopeless("data", infinite_start),
     "range too low": Hopeless("border", usual, {"lr_max": 1e-5}),
-    "range too high": Hopeless("border", usual, {"lr_min": 0.3}),
+    "range too high": Hopeless("diverges", usual, {"lr_min": 1.0}),
     "noise": Hopeless("noise", noise, {"horizon": 1000}, is_function=True),
     "constant": Hopeless("flat", constant, {"horizon": 1000}, is_function=True),
     "always NaN": Hopeless("diverges", always_nan, {"horizon": 1000}, is_function=True),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import numbers as n
 from ..records import Finding, Predicted, RangeTest, Unanswered, Waypoint
-from .basin import Seen, quantiles
+from .basin import Seen, axis, quantiles
 from .edge import Edge
 from .race import Range, Sight
 from .range_test import rule_of_thumb
@@ -23,7 +23,7 @@ __all__ = ["Pick", "Reason", "finding", "no_answer_reason", "pick", "round_lr", 
 Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
-BEYOND = 0.75  # the probability from which on the best is said to lie outside the range that was given
+BEYOND = 2 / 3  # the probability from which on the best is said to lie outside the range that was given
 POINTS = 61  # of the predicted curve
 NOISE = (
     0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is: real ones have .15
@@ -64,7 +64,7 @@ def pick(sight: Sight, bounds: Range) -> Pick:
     equals = probable >= probable.max() - 1e-9
     best = int(np.argmin(np.where(equals, rho.mean(axis=0), math.inf)))
     zone = _around(x, best, probable >= SURE * probable[best])
-    lr = round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1])
+    lr = bounds.hold(round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1]))
     return Pick(
         float(x[best]),
         lr,
@@ -184,8 +184,11 @@ def _border(sight: Sight, bounds: Range) -> Reason | None:
     """Whether the best lr lies, as good as surely, beyond a bound that the user gave, and is much better there."""
     if bounds.lr_min is None and bounds.lr_max is None:
         return None
-    x = sight.candidates(Range())
-    rho, inside = sight.basin.rho(x), np.isin(x, sight.candidates(bounds))
+    x = axis(sight.seen, above=1.0)
+    x = x if sight.edge is None else x[x <= sight.edge.at(sight.seen.horizon) + 1e-9]
+    rho, inside = sight.basin.rho(x), (x >= bounds.low - 1e-9) & (x <= bounds.high + 1e-9)
+    if not inside.any():
+        return None
     lost = rho[:, inside].min(axis=1) - rho.min(axis=1)
     beyond = lost > max(TOLERANCE, sight.basin.noise)
     if beyond.mean() < BEYOND:
