@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import date
@@ -48,7 +49,12 @@ FAMILIES = {
     "learning-rate-free": LEARNING_RATE_FREE,
     "factors": tuple(named(m, f) for m in LEARNING_RATE_FREE for f in FACTORS),
 }
-PACKAGES = ("optuna", "torch-lr-finder", "lightning", "fastai", "prodigyopt", "schedulefree", "dadaptation")
+PACKAGES = {  # whose versions the results say
+    "tuners": ("optuna",),
+    "range-tests": ("torch-lr-finder", "lightning", "fastai"),
+    "learning-rate-free": ("prodigyopt", "schedulefree", "dadaptation"),
+    "factors": ("prodigyopt", "schedulefree", "dadaptation"),
+}
 REPEATS = {"default": 1, "learning-rate-free": 3, "factors": 1}  # of the seeds asked for, the first so many
 
 
@@ -88,14 +94,15 @@ def ask_etascope(job: Job) -> dict:
 
 def ask_peer(job: Job) -> dict:
     if job.family == "tuners":
-        answer = tuner(job.method, Table(truth(job.task), job.seed), job.seed)
+        drawn_from = zlib.crc32(f"{job.method} {job.task} {job.seed}".encode())  # or all workloads get the same lrs
+        answer = tuner(job.method, Table(truth(job.task), job.seed), drawn_from)
     elif job.family == "range-tests":
         answer = range_test(job.method, workload(job.task), job.seed)
     elif job.family == "default":
         answer = default(workload(job.task))
     else:
         answer = learning_rate_free(job.method, workload(job.task), job.seed)
-    made = {"lr": answer.lr, "cost": answer.cost, "reason": answer.reason}
+    made = {"lr": answer.lr, "cost": round(answer.cost, 4), "reason": answer.reason}
     if job.method in SCALED:
         made["loss"] = answer.loss if math.isfinite(answer.loss) else None
     return made
@@ -120,15 +127,18 @@ def stored(path: Path) -> dict:
 def append(path: Path, new: dict, family: str) -> None:
     """Put a row into the results, in the place of the one with its key; several processes may do so at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Path(path.parent, f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
         results = stored(path)
         rows = {key(r): r for r in results["rows"]} | {key(new): new}
-        packages = {name: version(name) for name in PACKAGES}
-        made = {"date": str(date.today()), "cores": os.cpu_count(), "versions": versions() | packages}
+        used = {name: version(name) for name in PACKAGES.get(family, ())}
+        made = {"date": str(date.today()), "cores": os.cpu_count(), "versions": versions() | used}
         head = json.dumps({**results["made"], family: made}, indent=1)
         lines = ",\n".join(json.dumps(r, allow_nan=False) for r in rows.values())
         write_atomically(path, f'{{"made": {head},\n"rows": [\n{lines}\n]}}\n')
+    finally:
+        os.close(folder)  # which unlocks it
 
 
 def settle(cores) -> None:
@@ -178,6 +188,7 @@ def run(asked: argparse.Namespace) -> None:
     there = {key(r) for r in stored(asked.results)["rows"]} if asked.resume else set()
     todo = [j for j in jobs(asked) if (j.method, j.budget, j.task, j.seed) not in there]
     os.environ["OMP_NUM_THREADS"] = "1"  # before the workers load torch
+    failed: list[str] = []
     spawn, cores = multiprocessing.get_context("spawn"), None
     if asked.jobs > 1:
         cores = spawn.Queue()
@@ -186,12 +197,20 @@ def run(asked: argparse.Namespace) -> None:
     with ProcessPoolExecutor(asked.jobs, mp_context=spawn, initializer=settle, initargs=(cores,)) as pool:
         waiting = {pool.submit(row, job): job for job in todo}
         for count, done in enumerate(as_completed(waiting), 1):
-            made, job = done.result(), waiting[done]
+            job = waiting[done]
+            try:
+                made = done.result()
+            except Exception as error:  # the others go on
+                failed.append(f"{job.method} on {job.task}, seed {job.seed}: {type(error).__name__}: {error}")
+                print(failed[-1], flush=True)
+                continue
             append(asked.results, made, job.family)
             lr = "none" if made["lr"] is None else f"{made['lr']:.3g}"
             print(f"{count}/{len(todo)} {job.task:25} {job.method:22} {job.budget or '':4} seed {job.seed}  lr {lr:9} "
                   f"cost {made['cost']:.2f}  {made['seconds']:.0f} s  {made['reason'][:60]}", flush=True)  # fmt: skip
+    if failed:
+        sys.exit(f"{len(failed)} of {len(todo)} failed, the first: {failed[0]}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -112,12 +112,12 @@ def median(values) -> float:
 
 def lines(rows: Sequence[dict], half: str) -> list[str]:
     """The table of a half as text."""
-    head = (f"{half:24}  n  in zone  regret: median    p90  worst  spread   cost  no lr |  covers  width  score  "
+    head = (f"{half:33}  n  in zone  regret: median    p90  worst  spread   cost  no lr |  covers  width  score  "
             "edge")  # fmt: skip
     return [head, *(line_of(s) for s in summaries(rows, half))]
 
 
 def line_of(s: Line) -> str:
-    return (f"{s.name:22} {s.rows:4}  {s.in_zone:7.1%}  {s.median:14.2%} {s.p90:6.1%} {s.worst:6.1%}  {s.spread:6.2f} "
+    return (f"{s.name:31} {s.rows:4}  {s.in_zone:7.1%}  {s.median:14.2%} {s.p90:6.1%} {s.worst:6.1%}  {s.spread:6.2f} "
             f"{s.cost:6.2f}  {s.none:5.1%} |  {s.covered:6.1%} {s.width:6.2f} {s.interval:6.2f} {s.edge:5.1%}"
             ).replace("nan%", "   –").replace("nan", "  –")  # fmt: skip
