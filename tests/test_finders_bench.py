@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
 from etascope.records import Curve, Engine, Rung, Sweep
 
 FINDERS = Path(__file__).parent.parent / "benchmarks" / "finders"
-NAMES = ("scores", "table", "calibration")
+NAMES = ("scores", "table", "calibration", "labels", "summary")
 
 # lr         0.001   0.01    0.1     1      10
 # seed 0     2.0     1.0     1.02    1.3    -
@@ -53,16 +54,15 @@ def dense() -> Sweep:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[SimpleNamespace]:
     """The benchmark's modules, as a script in their folder imports them."""
-    before: dict[str, ModuleType | None] = {name: sys.modules.pop(name, None) for name in NAMES}
+    path, before = list(sys.path), set(sys.modules)
     sys.path.insert(0, str(FINDERS))
     try:
         yield SimpleNamespace(**{name: __import__(name) for name in NAMES})
     finally:
-        sys.path.remove(str(FINDERS))
-        for name, module in before.items():
-            sys.modules.pop(name)
-            if module is not None:
-                sys.modules[name] = module
+        sys.path[:] = path
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(str(FINDERS.parent)):
+                del sys.modules[name]
 
 
 def test_an_lr_is_judged_by_its_mean_loss(bench: SimpleNamespace, dense: Sweep) -> None:
@@ -174,3 +174,49 @@ def test_calibration_looks_at_the_other_workloads_only(bench: SimpleNamespace) -
         "c": (0.3, 0.9),
     }
     assert {row["method"] for row in chosen} == {"Prodigy, calibrated"}
+
+
+def row(method: str, seed: int, lr: float | None, **more: object) -> dict[str, object]:
+    kept = {"method": method, "budget": None, "half": "reporting", "task": "toy", "seed": seed, "lr": lr, "cost": 1.0}
+    return kept | more
+
+
+def test_a_summary_counts_what_has_no_answer_as_a_miss(
+    bench: SimpleNamespace, dense: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.summary, "truth", lambda name: dense)
+    stated = {"budget": 0.5, "interval": [0.02, 0.03], "edge": 0.5}
+    rows = [
+        row("etascope", 10, 1e-2, **stated, cost=0.4),
+        row("etascope", 11, 1e-1, **stated | {"interval": [0.2, 0.4], "edge": None}, cost=0.5),
+        row("etascope", 12, None, budget=0.5, cost=0.0),
+        row("random 10", 10, 1e-2),
+        row("random 10", 10, 1e-1, half="choosing"),
+    ]
+    line, other = bench.summary.summaries(rows, "reporting")
+    assert (line.name, line.rows, line.tasks) == ("etascope 0.5", 3, 1)
+    assert (line.in_zone, line.none, line.cost) == (pytest.approx(2 / 3), pytest.approx(1 / 3), pytest.approx(0.3))
+    assert (line.median, line.worst) == (pytest.approx(0.01), 1.0)
+    assert line.spread == pytest.approx(math.sqrt(0.5))  # a decade apart
+    assert (line.covered, line.edge, line.width) == (0.5, 0.5, pytest.approx(math.log10(3) / 2))
+    assert (other.name, other.rows, other.median) == ("random 10", 1, 0.0)
+    assert math.isnan(other.spread) and math.isnan(other.covered)
+
+
+def test_what_trains_itself_is_judged_by_its_loss(
+    bench: SimpleNamespace, dense: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.summary, "truth", lambda name: dense)
+    rows = [row("Prodigy", 10, 1.0, loss=1.3), row("Prodigy", 11, 1.0, loss=None)]
+    (line,) = bench.summary.summaries(rows, "reporting")
+    assert (line.median, line.worst, line.in_zone) == (pytest.approx(0.55), 1.0, 0.0)
+    assert "Prodigy" in bench.summary.lines(rows, "reporting")[1]
+
+
+def test_names_in_the_picture_keep_off_each_other(bench: SimpleNamespace) -> None:
+    frame = bench.labels.Box(0, 0, 600, 300)
+    points = [("a method of some length", "#000", (300 + i % 3, 150 + 4 * (i // 3))) for i in range(12)]
+    found = bench.labels.placed(points, [], frame)
+    assert len(found) == 12 and all(label.box.inside(frame) for label in found)
+    assert not any(a.box.meets(b.box) for a, b in combinations(found, 2))
+    assert not any(label.box.meets(bench.labels.Box(x, y, x, y)) for label in found for *_, (x, y) in points)
