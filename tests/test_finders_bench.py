@@ -72,11 +72,15 @@ def test_an_lr_is_judged_by_its_mean_loss(bench: SimpleNamespace, dense: Sweep) 
     assert not in_zone and regret == pytest.approx(0.225)  # half way to 2.0
 
 
-@pytest.mark.parametrize("lr", [None, 0.5, 1.0, 10.0, 100.0, 1e-6])
-def test_no_lr_and_one_that_diverges_or_lies_outside_have_a_regret_of_one(
+@pytest.mark.parametrize("lr", [None, 0.5, 1.0, 10.0, 100.0])
+def test_no_lr_and_one_that_diverges_or_lies_above_have_a_regret_of_one(
     bench: SimpleNamespace, dense: Sweep, lr: float | None
 ) -> None:
     assert bench.scores.score(dense, lr) == (False, 1.0)
+
+
+def test_below_the_grid_learning_is_proportional_to_the_lr(bench: SimpleNamespace, dense: Sweep) -> None:
+    assert bench.scores.score(dense, 5e-4) == (False, pytest.approx(1 - 0.55 / 2))
 
 
 @pytest.mark.parametrize(

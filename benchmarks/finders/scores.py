@@ -1,6 +1,6 @@
 """How an answer is judged against the dense truth of its workload. Pure: nothing is trained here.
 
-Losses between two lrs of the truth are linear in log lr; beside one that diverges, and outside the grid, they are inf.
+Losses between two lrs of the truth are linear in log lr; beside one that diverges, and above the grid, they are inf.
 """
 
 from __future__ import annotations
@@ -29,11 +29,19 @@ class Score(NamedTuple):
 def score(dense: eta.Sweep, lr: float | None) -> Score:
     """Judge an lr by the mean loss that the truth has for it; no lr is a regret of 1, as one that learns nothing.
 
+    Below the grid, what is learnt is taken to be proportional to the lr, which is the worst that it can be where the
+    loss falls less and less steeply; above the grid everything counts as diverged.
+
     Args:
         dense: the truth.
         lr: what a method answered, None where it had no answer.
     """
-    return Score(False, 1.0) if lr is None else score_loss(dense, dense.mean_loss(lr))
+    if lr is None:
+        return Score(False, 1.0)
+    lowest = float(dense.lrs[0])
+    if lr < lowest:
+        return Score(False, 1.0 - (1.0 - score(dense, lowest).regret) * lr / lowest)
+    return score_loss(dense, dense.mean_loss(lr))
 
 
 def score_loss(dense: eta.Sweep, loss: float) -> Score:
