@@ -17,12 +17,11 @@ full horizon H.
 No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
 decades extrapolated.
 
-The eight parameters (l_H, b, s, r_H, c, t, its pace, and the noise) are sampled by an affine-invariant ensemble (Goodman & Weare
-2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k are linear, and
-solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the
-longest rung (the drift is not quite a line there). The priors were read off the dense truths of the built-in tasks, and
-last changed in sight of those of `benchmarks/outside.py` too
-(`benchmarks/results/`); other tasks are the test of them.
+The eight parameters (l_H, b, s, r_H, c, t, its pace, and the noise) are sampled by an affine-invariant ensemble
+(Goodman & Weare 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k
+are linear, and solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and
+from the longest rung (the drift is not quite a line there). The priors were read off sweeps at eight horizons of the
+thirteen workloads that `benchmarks/finders/workloads.py` calls CHOOSING; the others there are the test of them.
 """
 
 from __future__ import annotations
