@@ -69,7 +69,7 @@ def panel(lines: Sequence[Line], value: str, title: str) -> str:
         parts.append(f'<line x1="{FRAME.x0}" x2="{FRAME.x1}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(f'<text x="{FRAME.x0 - 8}" y="{y + 4:.1f}" text-anchor="end">{said}</text>')
     parts.append(f'<text x="{(FRAME.x0 + FRAME.x1) / 2}" y="{FRAME.y1 + 36}" text-anchor="middle">'
-                 "cost in complete runs</text>")  # fmt: skip
+                 "cost in complete runs; of optimizers without an lr, the training itself, which others still have ahead</text>")  # fmt: skip
 
     own = sorted((line for line in lines if line.budget is not None), key=lambda line: line.cost)
     curve = [(x_of(line.cost), y_of(getattr(line, value))) for line in own]
