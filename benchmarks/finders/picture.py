@@ -26,6 +26,7 @@ WIDTH, HEIGHT, GAP = 900, 380, 64  # of a panel, and between two
 LEFT, RIGHT, TOP, BOTTOM = 74, 24, 40, 46  # margins
 COSTS = (0.03, 0.1, 0.3, 1, 3, 10, 30)
 REGRETS = (0.0003, 0.001, 0.01, 0.1, 1.0)
+COST = "cost in complete runs; of optimizers without an lr, the training itself, which the others still have ahead"
 FREE = 0.017  # where a cost of 0 is drawn
 FONT = 12
 INK, GRID = "#1a1a1a", "#dddddd"
@@ -69,7 +70,7 @@ def panel(lines: Sequence[Line], value: str, title: str) -> str:
         parts.append(f'<line x1="{FRAME.x0}" x2="{FRAME.x1}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(f'<text x="{FRAME.x0 - 8}" y="{y + 4:.1f}" text-anchor="end">{said}</text>')
     parts.append(f'<text x="{(FRAME.x0 + FRAME.x1) / 2}" y="{FRAME.y1 + 36}" text-anchor="middle">'
-                 "cost in complete runs; of optimizers without an lr, the training itself, which others still have ahead</text>")  # fmt: skip
+                 f"{COST}</text>")  # fmt: skip
 
     own = sorted((line for line in lines if line.budget is not None), key=lambda line: line.cost)
     curve = [(x_of(line.cost), y_of(getattr(line, value))) for line in own]
