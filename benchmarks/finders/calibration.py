@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 LEARNING_RATE_FREE = ("Prodigy", "Schedule-Free AdamW", "D-Adapt Adam")
-FACTORS = (0.1, 0.3, 1, 3, 10)
+FACTORS = (0.1, 0.3, 1, 3, 10, 30)  # 30, for Schedule-Free's best was 10, at the end of what was tried first
 CALIBRATED = ", calibrated"
 
 

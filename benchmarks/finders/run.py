@@ -124,21 +124,31 @@ def stored(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {"made": {}, "rows": []}
 
 
-def append(path: Path, new: dict, family: str) -> None:
-    """Put a row into the results, in the place of the one with its key; several processes may do so at a time."""
+def append(path: Path, rows: list[dict], made: dict) -> None:
+    """Put rows into the results, each in the place of the one with its key; several processes may do so at a time.
+
+    Args:
+        path: the results file.
+        rows: what was answered.
+        made: by family, when and with which versions.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
         results = stored(path)
-        rows = {key(r): r for r in results["rows"]} | {key(new): new}
-        used = {name: version(name) for name in PACKAGES.get(family, ())}
-        made = {"date": str(date.today()), "cores": os.cpu_count(), "versions": versions() | used}
-        head = json.dumps({**results["made"], family: made}, indent=1)
-        lines = ",\n".join(json.dumps(r, allow_nan=False) for r in rows.values())
+        together = {key(r): r for r in [*results["rows"], *rows]}
+        head = json.dumps(results["made"] | made, indent=1)
+        lines = ",\n".join(json.dumps(r, allow_nan=False) for r in together.values())
         write_atomically(path, f'{{"made": {head},\n"rows": [\n{lines}\n]}}\n')
     finally:
         os.close(folder)  # which unlocks it
+
+
+def made_with(family: str) -> dict:
+    """When and with what the rows of a family are made."""
+    used = {name: version(name) for name in PACKAGES.get(family, ())}
+    return {family: {"date": str(date.today()), "cores": os.cpu_count(), "versions": versions() | used}}
 
 
 def settle(cores) -> None:
@@ -171,11 +181,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers(int), default=list(range(10, 15)))
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side, one thread each")
     parser.add_argument("--results", type=Path, default=STORE)
+    parser.add_argument(
+        "--merge", type=Path, help="results from elsewhere to take in; they replace those of their keys"
+    )
     parser.add_argument("--resume", action="store_true", help="run only what is not in the results")
     parser.add_argument("--show", action="store_true", help="print the table of what is in the results")
     asked = parser.parse_args()
     if unknown := [m for m in asked.methods if m not in FAMILIES]:
         parser.error(f"unknown method {unknown[0]}; there are {', '.join(FAMILIES)}")
+    if asked.merge:
+        others = stored(asked.merge)
+        append(asked.results, others["rows"], others["made"])
     if asked.methods:
         run(asked)
     if asked.show or not asked.methods:
@@ -204,7 +220,7 @@ def run(asked: argparse.Namespace) -> None:
                 failed.append(f"{job.method} on {job.task}, seed {job.seed}: {type(error).__name__}: {error}")
                 print(failed[-1], flush=True)
                 continue
-            append(asked.results, made, job.family)
+            append(asked.results, [made], made_with(job.family))
             lr = "none" if made["lr"] is None else f"{made['lr']:.3g}"
             print(f"{count}/{len(todo)} {job.task:25} {job.method:22} {job.budget or '':4} seed {job.seed}  lr {lr:9} "
                   f"cost {made['cost']:.2f}  {made['seconds']:.0f} s  {made['reason'][:60]}", flush=True)  # fmt: skip

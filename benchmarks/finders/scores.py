@@ -45,7 +45,10 @@ def score(dense: eta.Sweep, lr: float | None) -> Score:
 
 
 def score_loss(dense: eta.Sweep, loss: float) -> Score:
-    """Judge the final loss itself, for a method that gives no lr but a trained model; inf where it diverged."""
+    """Judge the final loss itself, for a method that gives no lr but a trained model; inf where it diverged.
+
+    The regret is negative where its optimizer does better than the task's own can at any lr.
+    """
     _, best = dense.best
     if not math.isfinite(loss):
         return Score(False, 1.0)
