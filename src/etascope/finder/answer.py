@@ -25,9 +25,8 @@ TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
 BEYOND = 2 / 3  # the probability from which on the best is said to lie outside the range that was given
 POINTS = 61  # of the predicted curve
-NOISE = (
-    0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is: real ones have .15
-)
+NOISE = 0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is …
+RESIDUE = 0.05  # … if the best basin leaves so much of it: a few settings far apart scatter by their curve alone
 SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this rate per e-fold of steps
 
 
@@ -164,7 +163,7 @@ def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> Re
             f"{more} that the loss reaches the parameters, that the model is not trained already, and the range of "
             "lrs.",
         )
-    if (scatter := _scatter(session)) > NOISE:
+    if (scatter := _scatter(session)) > NOISE and sight.basin.noise > RESIDUE:
         return Reason(
             "noise",
             f"noise is larger than the effect: from {tried} the loss after {n.steps(longest)} strays by "
