@@ -61,14 +61,14 @@ def gpt2():
     sys.path.insert(0, str(HERE.parent / "examples"))
     import huggingface_trainer
 
-    return huggingface_trainer.run
+    return huggingface_trainer.trainer
 
 
 def main():
     if not os.environ.get("ETASCOPE_DATA"):
         sys.exit("real.py needs Fashion-MNIST: set ETASCOPE_DATA to the folder that holds fashion-mnist/")
     rows = []
-    for name, make, options in (("fashion-mnist", fashion, {}), ("gpt2-trainer", gpt2, {"horizon": 200})):
+    for name, make, options in (("fashion-mnist", fashion, {}), ("gpt2-trainer", gpt2, {})):
         start = time.perf_counter()
         found = eta.find(make(), seed=0, name=name, **options)
         minutes = (time.perf_counter() - start) / 60

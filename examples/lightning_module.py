@@ -3,9 +3,6 @@
 Run it: `python examples/lightning_module.py`
 """
 
-import logging
-import warnings
-
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -44,25 +41,19 @@ class Digits(L.LightningModule):
         return [optimizer], [{"scheduler": cosine, "interval": "step"}]
 
 
-def run(lr, steps, seed):
-    """A complete training by Lightning's Trainer; returns its validation loss."""
-    L.seed_everything(seed, verbose=False)
-    train = DataLoader(TensorDataset(x_train, y_train), batch_size=64, shuffle=True)
-    val = DataLoader(TensorDataset(x_val, y_val), batch_size=512)
-    module = Digits(lr)
-    trainer = L.Trainer(
-        max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(module, train)
-    return trainer.validate(module, val, verbose=False)[0]["val_loss"]
+class Images(L.LightningDataModule):
+    """The digits, four fifths for training."""
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(x_train, y_train), batch_size=64, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(x_val, y_val), batch_size=512)
 
 
 def main():
-    # Lightning announces each of the many short trainings otherwise.
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    finding = eta.find(run, horizon=300)
+    trainer = L.Trainer(max_steps=300, accelerator="cpu")
+    finding = eta.find(lambda lr: Digits(lr=lr), trainer=trainer, datamodule=Images())  # the one added line
     print(finding)
 
 

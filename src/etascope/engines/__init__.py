@@ -1,9 +1,10 @@
 """Engines: settings in, curves out. One protocol (`base.Engine`), four members, and the choice between them."""
 
 from .base import Engine, Facts, Options, Setting, Trained
-from .blame import place, said
-from .callable import TrainingFunction
+from .blame import place, said, user_code
+from .callable import About, TrainingFunction
 from .choose import Chosen, as_device, choose, rebuild_engine, start_ahead
+from .data import rebuild
 from .lanes import Lanes
 from .loop import Loop
 from .memory import memory
@@ -15,6 +16,7 @@ from .workers import Ahead, Workers
 
 __all__ = [
     "WIDTH",
+    "About",
     "Ahead",
     "Chosen",
     "Engine",
@@ -33,8 +35,10 @@ __all__ = [
     "derive",
     "memory",
     "place",
+    "rebuild",
     "rebuild_engine",
     "said",
     "start_ahead",
     "undisturbed",
+    "user_code",
 ]

@@ -6,7 +6,8 @@ import contextlib
 import inspect
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TaskError
@@ -17,10 +18,40 @@ from .blame import exited, user_code
 from .judging import thin
 from .randomness import seed_all
 
-__all__ = ["Run", "TrainingFunction"]
+__all__ = ["About", "Run", "TrainingFunction"]
 
 Run = Callable[[float, int, int], Any]
+NO_INIT = "the loss at init is not known: what the least lr ended with stands for it"
 NEXT_MOVE = "Return the final loss as a number, or yield (step, train_loss) as it goes and return the final loss."
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a training function that knows more of itself tells the record, as its attribute `about`.
+
+    Args:
+        optimizer: in words.
+        groups: param groups.
+        schedule: as JSON, or `{"foreign": ...}` in words.
+        multipliers: (step, multiplier of the peak lr) over the horizon; empty where that is not known.
+        decays: whether the schedule ends below half its peak.
+        judged: which number is returned.
+        validation: on what it was measured.
+        paste: the line that uses the answer, with `{lr}` in it; None calls the function.
+        alone: how to do one training alone, with `{lr}`, `{steps}` and `{seed}` in it.
+        notes: what else the record should say.
+    """
+
+    optimizer: str = "of the training function"
+    groups: int = 1
+    schedule: Mapping[str, object] = field(default_factory=lambda: {"foreign": "of the training function"})
+    multipliers: tuple[tuple[int, float], ...] = ()
+    decays: bool = True
+    judged: str = "what run(lr, steps, seed) returns"
+    validation: str = "of the training function"
+    paste: str | None = None
+    alone: str = "run({lr}, {steps}, {seed})"
+    notes: tuple[str, ...] = ()
 
 
 class TrainingFunction(OneByOne):
@@ -40,6 +71,8 @@ class TrainingFunction(OneByOne):
         self.run, self.horizon, self.ran = run, horizon, ran
         self._init = init_loss
         self._asked = init_loss is not None
+        own = getattr(run, "about", None)
+        self.about = own if isinstance(own, About) else About()
         try:
             inspect.signature(run).bind(1e-3, 1, 0)
         except TypeError as error:
@@ -52,21 +85,21 @@ class TrainingFunction(OneByOne):
 
     def facts(self, seed: int) -> Facts:
         """What the record should say of the task."""
-        init = self.init_loss(seed)
+        init, about = self.init_loss(seed), self.about
+        unknown = () if init is not None else (NO_INIT,)
+        name = getattr(self.run, "__name__", "run")
         return Facts(
             init_loss=init,
             goal="min",
-            optimizer="of the training function",
-            groups=1,
-            schedule={"foreign": "of the training function"},
-            multipliers=(),
-            decays=True,
-            judged="what run(lr, steps, seed) returns",
-            validation="of the training function",
-            paste=f"{getattr(self.run, '__name__', 'run')}(lr={{lr}}, steps={self.horizon}, seed=0)",
-            notes=()
-            if init is not None
-            else ("the loss at init is not known: what the least lr ended with stands for it",),
+            optimizer=about.optimizer,
+            groups=about.groups,
+            schedule=dict(about.schedule),
+            multipliers=about.multipliers,
+            decays=about.decays,
+            judged=about.judged,
+            validation=about.validation,
+            paste=about.paste or f"{name}(lr={{lr}}, steps={self.horizon}, seed=0)",
+            notes=(*about.notes, *unknown),
         )
 
     def init_loss(self, seed: int) -> float | None:

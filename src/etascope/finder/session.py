@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engines import Engine, Options, Setting, Trained, memory, place, said
+from ..engines import About, Engine, Options, Setting, Trained, TrainingFunction, memory, place, said
 from ..errors import TaskError
 from ..numbers import plural
 from ..records import Curve, Rung
@@ -172,10 +172,11 @@ class Session:
         if not failures or not all(c.diverged for c in curves):
             return
         first, c = failures[0], curves[0]
+        about = self.engine.about if isinstance(self.engine, TrainingFunction) else About()
         raise TaskError(
             f"no call of run(lr, steps={c.steps}, seed) succeeded: {len(failures)} of {len(curves)} raised, "
             f"the first {said(first)}\n  at {place(first)}",
-            f"Try it alone: run({c.lr:g}, {c.steps}, {c.seed}).",
+            f"Try it alone: {about.alone.format(lr=f'{c.lr:g}', steps=c.steps, seed=c.seed)}.",
         ) from first
 
     def must_have_clean_data(self) -> None:

@@ -27,9 +27,10 @@ from .arguments import (
     seeds_of,
     whole,
 )
+from .doors import Given, entered
 from .journal import Head
 from .ladder import climb
-from .opening import Asked, Subject, opened, save
+from .opening import Asked, opened, save
 from .progress import Progress
 from .progress import choose as pick
 from .race import Sight, race
@@ -40,7 +41,7 @@ __all__ = ["Plan", "find", "plan", "sweep"]
 
 
 def find(
-    task: Subject,
+    task: Given,
     *,
     horizon: int | None = None,
     budget: float | str = 1.0,
@@ -55,13 +56,19 @@ def find(
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     name: str | None = None,
+    trainer: Any = None,
+    datamodule: Any = None,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    monitor: str | None = None,
 ) -> Finding:
     """Find the learning rate of a task: a race over complete short runs, extrapolated to the full horizon.
 
     Nothing given is changed: model, loaders, their generators and the global random states are as before.
 
     Args:
-        task: a `Task`, or a training function `run(lr, steps, seed)` that trains completely and returns the loss.
+        task: a `Task`; a training function `run(lr, steps, seed)` that trains completely and returns the loss; a
+            Hugging Face `Trainer`; or, with `trainer`, a function of the lr that builds a LightningModule.
         horizon: steps of a complete run; for a training function only.
         budget: what the race may cost, in complete runs, or as a time such as "10min"; never exceeded.
         seed: all randomness comes from it.
@@ -75,6 +82,11 @@ def find(
         out: folder for journal and record; an interrupted race with the same `out` goes on. None writes nothing.
         progress: True, False, a `Progress`, or None: on a terminal only.
         name: what records and reports call the task.
+        trainer: Lightning's Trainer, for a LightningModule.
+        datamodule: as Lightning's `trainer.fit` takes it.
+        train_dataloaders: as Lightning's `trainer.fit` takes them.
+        val_dataloaders: as Lightning's `trainer.fit` takes them.
+        monitor: the name of Lightning's validation loss; default "val_loss", or the only one with "loss" in it.
 
     Returns:
         The finding.
@@ -87,6 +99,15 @@ def find(
     bounds = range_of(lr_min, lr_max)
     own = None if mine is None else positive("mine", mine)
     spend = budget_of(budget)
+    task, horizon = entered(
+        task,
+        horizon,
+        trainer=trainer,
+        datamodule=datamodule,
+        train_dataloaders=train_dataloaders,
+        val_dataloaders=val_dataloaders,
+        monitor=monitor,
+    )
     asked = Asked(
         verb="find",
         task=of_group(task, group),
@@ -140,7 +161,7 @@ def find(
 
 
 def sweep(
-    task: Subject,
+    task: Given,
     *,
     horizon: int | None = None,
     lrs: int | Sequence[float] = POINTS,
@@ -154,6 +175,11 @@ def sweep(
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     name: str | None = None,
+    trainer: Any = None,
+    datamodule: Any = None,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    monitor: str | None = None,
 ) -> Sweep:
     """Train every setting to the full horizon: the dense truth, at the price of lrs × seeds complete runs.
 
@@ -180,6 +206,11 @@ def sweep(
         out: as in `find`.
         progress: as in `find`.
         name: as in `find`.
+        trainer: as in `find`.
+        datamodule: as in `find`.
+        train_dataloaders: as in `find`.
+        val_dataloaders: as in `find`.
+        monitor: as in `find`.
 
     Returns:
         The sweep, with `lrs` of shape (R,) and `losses` of shape (R, S); `lanes` says which lane had what.
@@ -202,6 +233,15 @@ def sweep(
         settings = lanes_of(lanes, several)
         deciding = {"lanes": [{"lr": s.lr, "seed": s.seed, **s.written()} for s in settings]}
         said = n.plural(len(settings), "lane")
+    task, horizon = entered(
+        task,
+        horizon,
+        trainer=trainer,
+        datamodule=datamodule,
+        train_dataloaders=train_dataloaders,
+        val_dataloaders=val_dataloaders,
+        monitor=monitor,
+    )
     asked = Asked(
         verb="sweep",
         task=task,
@@ -265,7 +305,7 @@ class Plan:
 
 
 def plan(
-    task: Subject,
+    task: Given,
     *,
     horizon: int | None = None,
     budget: float | str = 1.0,
@@ -277,11 +317,25 @@ def plan(
     init_loss: float | None = None,
     mine: float | None = None,
     name: str | None = None,
+    trainer: Any = None,
+    datamodule: Any = None,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    monitor: str | None = None,
 ) -> Plan:
     """Say what `find` with the same arguments would train, and how long that would take; trains a few steps to tell."""
     range_of(lr_min, lr_max)
     if mine is not None:
         positive("mine", mine)
+    task, horizon = entered(
+        task,
+        horizon,
+        trainer=trainer,
+        datamodule=datamodule,
+        train_dataloaders=train_dataloaders,
+        val_dataloaders=val_dataloaders,
+        monitor=monitor,
+    )
     asked = Asked(
         verb="find",
         task=task,

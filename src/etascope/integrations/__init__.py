@@ -3,6 +3,7 @@
     from_torch, from_transformers, from_timm, from_optax, from_keras     a foreign schedule, as ours
     to_optax, to_keras                                                   ours, as theirs
     ScheduleLR                                                           ours, as a torch LRScheduler
+    huggingface, lightning (modules)                                     a trainer, as a training function
 
 Names are loaded on first use, and with them the framework that they need.
 """
