@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from outside import OUTSIDE, classify, images, loaders, unpacked
 
 import etascope as eta
+from etascope.schedules import multistep
 from etascope.workloads import TASKS, get
 
 RATINGS = 2000  # of the most rated books
@@ -106,7 +107,7 @@ def fashion_noisy():
     return eta.Task(
         model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10)),
         loss=classify, optimizer=partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-3), horizon=800,
-        schedule=eta.multistep([0.5, 0.75], factor=0.1), **loaders([x, y], 2000, 128),
+        schedule=multistep(["50%", "75%"], factor=0.1), **loaders([x, y], 2000, 128),
     )  # fmt: skip
 
 

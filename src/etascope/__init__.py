@@ -21,7 +21,20 @@ from .errors import (
 if TYPE_CHECKING:
     from .attachment import Handle, absolute, attach
     from .finder import Plan, Progress, find, plan, sweep
-    from .records import Curve, Evidence, Finding, Lane, Predicted, Rung, Sweep, Unanswered, Verdict, load
+    from .records import (
+        Curve,
+        Evidence,
+        Finding,
+        Lane,
+        Predicted,
+        RangeTest,
+        Rung,
+        Sweep,
+        Unanswered,
+        Verdict,
+        Waypoint,
+        load,
+    )
     from .reports import Plot, answer, plot, report, text
     from .schedules import (
         Schedule,
@@ -42,11 +55,12 @@ if TYPE_CHECKING:
         warmup,
     )
     from .schedules.factors import greedy, plateau
-    from .task import Task
+    from .task import Task, resumed
 
 __all__ = [
     # the task, and the verbs
     "Task",
+    "resumed",
     "find",
     "plan",
     "sweep",
@@ -64,10 +78,12 @@ __all__ = [
     "Plot",
     "Predicted",
     "Progress",
+    "RangeTest",
     "Rung",
     "Sweep",
     "Unanswered",
     "Verdict",
+    "Waypoint",
     "load",
     # schedules
     "Schedule",
@@ -107,7 +123,8 @@ _HOMES = {
     "attachment": ("Handle", "absolute", "attach"),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Evidence", "Finding", "Lane", "Predicted", "Rung", "Sweep", "Unanswered", "Verdict", "load",
+        "Curve", "Evidence", "Finding", "Lane", "Predicted", "RangeTest", "Rung", "Sweep", "Unanswered", "Verdict",
+        "Waypoint", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (
@@ -115,7 +132,7 @@ _HOMES = {
         "one_cycle", "polynomial", "restarts", "sqrt_cooldown", "step_decay", "triangular", "warmup",
     ),
     "schedules.factors": ("greedy", "plateau"),
-    "task": ("Task",),
+    "task": ("Task", "resumed"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
 

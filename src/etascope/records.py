@@ -39,10 +39,12 @@ __all__ = [
     "Finding",
     "Lane",
     "Predicted",
+    "RangeTest",
     "Rung",
     "Sweep",
     "Unanswered",
     "Verdict",
+    "Waypoint",
     "load",
 ]
 
@@ -264,6 +266,36 @@ class Predicted:
         """Refuse what cannot be interpolated."""
         if len({len(self.lrs), len(self.loss), len(self.low), len(self.high)}) > 1:
             raise ValueError("the predicted losses are not as many as their lrs")
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """One short training under an lr that rises from step to step, and what the usual finders would read off it.
+
+    Attributes:
+        seed: its seed.
+        points: (lr, training loss) of each step, up to where it stopped.
+        suggestions: the lr of each classical rule, by name; None where the rule has none.
+    """
+
+    seed: int
+    points: tuple[tuple[Lr, Loss], ...]
+    suggestions: dict[str, Lr | None] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """What a race would have answered after one of its rungs.
+
+    Attributes:
+        at_rung: the best lr for runs of that rung's own length, as all rungs up to it tell.
+        lr: the answer for the full horizon.
+        interval: the 90% interval for the best lr at the full horizon.
+    """
+
+    at_rung: Lr
+    lr: Lr
+    interval: tuple[Lr, Lr]
 
 
 @dataclass(frozen=True)
@@ -517,6 +549,9 @@ class Finding(Evidence):
         noise: one standard deviation of a final loss between repeats, as the race saw it.
         predicted: the predicted loss against lr at the full horizon.
         complete: False when the race was interrupted.
+        course: where the race stood after each rung; empty in older records.
+        range_test: what the usual finders see, where the budget allowed such a look.
+        defaults: lrs that come without any look: the optimizer's own default, a rule of thumb; by name.
     """
 
     schema: ClassVar[str] = "etascope.finding/1"
@@ -533,6 +568,19 @@ class Finding(Evidence):
     noise: float
     predicted: Predicted
     complete: bool = True
+    course: tuple[Waypoint, ...] = ()
+    range_test: RangeTest | None = None
+    defaults: dict[str, Lr] = field(default_factory=dict, hash=False)
+
+    @property
+    def heuristics(self) -> dict[str, Verdict | None]:
+        """How the usual finders and defaults would have fared: each one's lr, judged; None where one says nothing."""
+        said = {} if self.range_test is None else self.range_test.suggestions
+        return {name: None if lr is None else self.judge(lr) for name, lr in {**self.defaults, **said}.items()}
+
+    def explain(self) -> str:
+        """What pulled the answer where: each rung, the drift with the horizon, noise, the edge; a line each."""
+        return _explain_hook(self) if _explain_hook is not None else repr(self)
 
     def judge(self, lr: float) -> Verdict:
         """Say what `lr` would do at the full horizon: too low, in the zone, too high, or diverges.
@@ -565,11 +613,21 @@ class Finding(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class Unanswered(Evidence):
-    """The evidence of a race that allows no honest answer, with the reason in words; what a finding answers is None."""
+    """The evidence of a race that allows no honest answer; what a finding answers is None.
+
+    Attributes:
+        reason: why there is none, in words.
+        kind: the same as a code: "diverges" (nothing trains), "flat" (no lr changes the loss), "noise" (it changes less
+            by the lr than by noise), "border" (the best lies outside the range that was given), "data" (the data or the
+            loss at init is not finite).
+        budget: the budget in complete runs.
+        complete: False when the race was interrupted.
+    """
 
     schema: ClassVar[str] = "etascope.finding/1"
 
     reason: str
+    kind: str = ""
     budget: float
     lr: None = None
     interval: None = None
@@ -628,9 +686,12 @@ def _kind_of(data: Any) -> type[Evidence]:
 
 _html_hook: Callable[[Evidence], str] | None = None
 _text_hook: Callable[[Evidence], str] | None = None
+_explain_hook: Callable[[Finding], str] | None = None
 
 
-def show_with(html: Callable[[Evidence], str], text: Callable[[Evidence], str]) -> None:
+def show_with(
+    html: Callable[[Evidence], str], text: Callable[[Evidence], str], explain: Callable[[Finding], str]
+) -> None:
     """Register how records show themselves; `reports` does, so that records need not know it."""
-    global _html_hook, _text_hook
-    _html_hook, _text_hook = html, text
+    global _html_hook, _text_hook, _explain_hook
+    _html_hook, _text_hook, _explain_hook = html, text, explain

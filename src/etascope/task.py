@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from .errors import ScheduleError, TaskError
 from .schedules import Bound, Schedule, as_schedule
 
-__all__ = ["Task"]
+__all__ = ["Task", "resumed"]
 
 Model = nn.Module | Callable[[], nn.Module]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -24,6 +25,38 @@ Optimizer = Callable[..., torch.optim.Optimizer]
 Params = Callable[[nn.Module], Iterable[Tensor] | Iterable[dict[str, Any]]]
 Data = DataLoader[Any] | Sequence[Any] | Callable[[int], Iterator[Any]]
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def resumed(optimizer: Optimizer, state: Mapping[str, Any]) -> Optimizer:
+    """An optimizer that starts where a checkpoint left it, for a learning rate from there on.
+
+    Moments and step counts are the checkpoint's; the lr of each group is the one asked for. The model of the task is
+    then the checkpoint's too, the horizon what is left to train, and the schedule what is left of it.
+
+    Args:
+        optimizer: as a `Task` takes it.
+        state: the checkpoint's `optimizer.state_dict()`; it is copied.
+
+    Returns:
+        A function (params, lr) -> Optimizer. Lanes start every optimizer anew, so the loop engine trains it.
+
+    >>> net = torch.nn.Linear(2, 1)
+    >>> before = torch.optim.Adam(net.parameters(), lr=0.5)
+    >>> net(torch.ones(1, 2)).sum().backward(); before.step()
+    >>> now = resumed(torch.optim.Adam, before.state_dict())(net.parameters(), 0.1)
+    >>> now.param_groups[0]["lr"], now.state[net.bias]["step"].item()
+    (0.1, 1.0)
+    """
+
+    def start(params: Any, lr: float) -> torch.optim.Optimizer:
+        made = optimizer(params, lr=lr)
+        lrs = [group["lr"] for group in made.param_groups]
+        made.load_state_dict(copy.deepcopy(dict(state)))
+        for group, own in zip(made.param_groups, lrs, strict=True):
+            group["lr"] = own
+        return made
+
+    return start
 
 
 def model_output_loss(model: nn.Module, batch: Any) -> Tensor:
@@ -50,6 +83,8 @@ class Task:
             as default, `sweep(lanes=[...])` may set: `def loss(model, batch, label_smoothing=0.0)`.
         params: from the model to the tensors, or param groups, to optimize; default: all that require grad,
             in one group. A group's `lr_scale` (default 1) multiplies the peak lr.
+        group: the "name" of the param group whose lr is asked for; the others keep the `lr` that they have. None
+            (default) asks for the peak of all, their ratios kept.
         val: batches to judge on, iterable again and again; None judges the smoothed training loss.
         evaluate: `model -> float`, judged instead of the loss on `val`.
         goal: whether a lower ("min") or a higher ("max") `evaluate` is better.
@@ -70,6 +105,7 @@ class Task:
     horizon: int | str
     loss: Loss = model_output_loss
     params: Params | None = None
+    group: str | None = None
     val: Iterable[Any] | None = None
     evaluate: Callable[[nn.Module], float] | None = None
     goal: Literal["min", "max"] = "min"

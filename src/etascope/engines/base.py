@@ -112,6 +112,7 @@ class Facts:
     validation: str
     paste: str
     notes: tuple[str, ...] = ()
+    default_lr: float | None = None  # what the optimizer takes without being told
 
 
 Unit = Sequence[Setting]  # what is trained, and journalled, together

@@ -179,7 +179,12 @@ class Prepared:
         with user_code("params"):
             chosen: list[Any] = list((self.task.params or _all_trainable)(model))
         grouped = bool(chosen) and isinstance(chosen[0], Mapping)
-        groups = [_group(i, given, lr) for i, given in enumerate(chosen)] if grouped else []
+        groups = [_group(i, given, lr, self.task.group) for i, given in enumerate(chosen)] if grouped else []
+        if (asked := self.task.group) is not None and asked not in [group.get("name") for group in groups]:
+            raise TaskError(
+                f"no param group has the name {asked!r}.",
+                f'Name it in params=...: {{"name": {asked!r}, "params": [...]}}; the others keep the "lr" they have.',
+            )
         if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
             raise TaskError(
                 "there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad."
@@ -509,6 +514,8 @@ class Prepared:
         notes = (
             ["state that a dataset keeps is the user's, and not reset between runs"] if _keeps_state(task.train) else []
         )
+        if task.group is not None:
+            notes.append(f"the lr is that of the param group {task.group!r}; the others keep their own")
         return Facts(
             init_loss=self.init_loss(seed, judging),
             goal=task.goal,
@@ -521,6 +528,7 @@ class Prepared:
             validation=self._validated(judging),
             paste=f"optimizer = {module}.{name}({inside})",
             notes=tuple(notes),
+            default_lr=_default_lr(type(optimizer)),
         )
 
     def _judged(self, judging: Judging | None) -> str:
@@ -575,9 +583,15 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(v) for v in value) if isinstance(value, list) else value
 
 
-def _group(i: int, given: Mapping[str, Any], lr: float) -> dict[str, Any]:
-    """The user's i-th param group, as a torch optimizer takes it at peak `lr`."""
-    if "lr" in given:
+def _group(i: int, given: Mapping[str, Any], lr: float, asked: str | None) -> dict[str, Any]:
+    """The user's i-th param group, as a torch optimizer takes it; `lr` is the peak, of the group `asked` for if any."""
+    keeps_its_own = asked is not None and given.get("name") != asked
+    if keeps_its_own and ("lr" in given) == ("lr_scale" in given):
+        raise TaskError(
+            f"param group {i} is not {asked!r}, whose lr is asked for, and has no lr of its own.",
+            'Give it one, "lr": 1e-4; or "lr_scale", if it is to move with the other.',
+        )
+    if "lr" in given and not keeps_its_own:
         raise TaskError(
             f"param group {i} has an absolute lr ({given['lr']!r}).",
             f'Give its ratio to the peak lr: "lr_scale": {given["lr"]!r} / peak.',
@@ -587,7 +601,8 @@ def _group(i: int, given: Mapping[str, Any], lr: float) -> dict[str, Any]:
     scale, params = given.get("lr_scale", 1.0), given["params"]
     if isinstance(scale, bool | str) or not isinstance(scale, SupportsFloat) or not 0 <= float(scale) < math.inf:
         raise TaskError(f"param group {i} has lr_scale={scale!r}.", "Give the group's lr / peak lr, from 0 on.")
-    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": lr * float(scale)}
+    own = float(given["lr"]) if "lr" in given else lr * float(scale)
+    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": own}
 
 
 def _check_apart(built: Built, again: Built) -> None:
@@ -633,6 +648,12 @@ def _spared(model: Any) -> Iterator[None]:
             "the loss uses the task's own model from outside, not its copy that is trained.",
             "Use the `model` argument of loss(model, batch) throughout, for penalties over parameters too.",
         )
+
+
+def _default_lr(optimizer: type[torch.optim.Optimizer]) -> float | None:
+    """The lr that an optimizer takes without being told; None where it must be told."""
+    given = inspect.signature(optimizer).parameters.get("lr")
+    return float(given.default) if given is not None and isinstance(given.default, int | float) else None
 
 
 def _options(task: Task, optimizer: torch.optim.Optimizer) -> list[str]:

@@ -3,113 +3,225 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import numbers as n
-from ..records import Finding, Predicted, Unanswered
-from .basin import Seen, quantiles
+from ..records import Finding, Predicted, RangeTest, Unanswered, Waypoint
+from .basin import Seen, axis, quantiles
 from .edge import Edge
 from .race import Range, Sight
+from .range_test import rule_of_thumb
 from .session import Session
 
-__all__ = ["finding", "no_answer_reason", "round_lr", "unanswered", "zone_line"]
+__all__ = ["Pick", "Reason", "finding", "no_answer_reason", "pick", "round_lr", "unanswered", "waypoint", "zone_line"]
 
 Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
+BEYOND = 2 / 3  # the probability from which on the best is said to lie outside the range that was given
 POINTS = 61  # of the predicted curve
-NOISE = (
-    0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is: real ones have .15
-)
+NOISE = 0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is …
+RESIDUE = 0.05  # … if the best basin leaves so much of it: a few settings far apart scatter by their curve alone
 SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this rate per e-fold of steps
 
 
-def finding(session: Session, sight: Sight, budget: float, bounds: Range, *, complete: bool = True) -> Finding:
-    """The answer at the full horizon.
+@dataclass(frozen=True)
+class Pick:
+    """What a sight says of the full horizon.
 
-    The lr is the one that most probably loses no more than a fiftieth of the drop and does not diverge, over all that
-    the race leaves possible; in the zone around it that is at least two thirds as probable.
+    Attributes:
+        x: log₁₀ of the lr, before rounding.
+        lr: the learning rate, a round number inside the zone.
+        interval: the 90% interval for the best lr.
+        zone: what is as good.
     """
-    basin, x = sight.basin, sight.candidates(bounds)
-    edge = None if sight.edge is None else sight.edge.at(session.horizon)
+
+    x: float
+    lr: float
+    interval: tuple[float, float]
+    zone: tuple[float, float]
+
+
+def pick(sight: Sight, bounds: Range) -> Pick:
+    """The lr that most probably loses no more than a fiftieth of the drop and does not diverge, and the zone around it.
+
+    That is over all that the race leaves possible; in the zone it is at least two thirds as probable. Where several are
+    equal, as in a wide basin, it is their middle: what is wrong by a little then costs least.
+    """
+    basin, x, horizon = sight.basin, sight.candidates(bounds), sight.seen.horizon
     low, high = quantiles(basin.best(x), [0.05, 0.95])
     rho = basin.rho(x)
     good = rho - rho.min(axis=1, keepdims=True) <= max(TOLERANCE, basin.noise)
     probable = good.mean(axis=0)
     if sight.edge is not None:
-        probable = probable * sight.edge.above(x, session.horizon)
+        probable = probable * sight.edge.above(x, horizon)
     equals = probable >= probable.max() - 1e-9
     best = int(np.argmin(np.where(equals, rho.mean(axis=0), math.inf)))
     zone = _around(x, best, probable >= SURE * probable[best])
-    lr = round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1])
-    floor, init = _floor(sight.seen), float(sight.seen.init[-1])
-    interval = (min(10**low, lr), max(10**high, lr))
-    predicted = _predicted(sight, float(x[best]), floor, init, edge)
-    return Finding(
-        **_with_notes(session, _notes(sight, bounds, float(x[best]))),
-        lr=lr,
-        interval=interval,
+    lr = bounds.hold(round_lr(10 ** x[best], 10 ** zone[0], 10 ** zone[1]))
+    return Pick(
+        float(x[best]),
+        lr,
+        interval=(min(10**low, lr), max(10**high, lr)),
         zone=(min(10 ** zone[0], lr), max(10 ** zone[1], lr)),
+    )
+
+
+def waypoint(sight: Sight, bounds: Range) -> Waypoint:
+    """Where the race stands."""
+    picked, steps = pick(sight, bounds), float(sight.seen.steps[-1])
+    at_rung = quantiles(sight.basin.best(sight.candidates(bounds), steps), [0.5])[0]
+    return Waypoint(10**at_rung, picked.lr, picked.interval)
+
+
+def finding(
+    session: Session,
+    sight: Sight,
+    budget: float,
+    bounds: Range,
+    *,
+    course: Sequence[Waypoint] = (),
+    look: RangeTest | None = None,
+    complete: bool = True,
+) -> Finding:
+    """The answer at the full horizon."""
+    basin, x = sight.basin, sight.candidates(bounds)
+    edge = None if sight.edge is None else sight.edge.at(session.horizon)
+    picked = pick(sight, bounds)
+    floor, init = _floor(sight.seen), float(sight.seen.init[-1])
+    predicted = _predicted(sight, picked.x, floor, init, edge)
+    return Finding(
+        **_with_notes(session, _notes(sight, bounds, picked.x)),
+        lr=picked.lr,
+        interval=picked.interval,
+        zone=picked.zone,
         edge=None if edge is None else 10**edge,
         edge_interval=None if sight.edge is None else _between(sight.edge, session.horizon),
-        loss=float(np.interp(math.log10(lr), np.log10(predicted.lrs), predicted.loss)),
+        loss=float(np.interp(math.log10(picked.lr), np.log10(predicted.lrs), predicted.loss)),
         budget=budget,
         drift=basin.drift(x),
         noise=basin.noise * max(init - floor, 0.0),
         predicted=predicted,
         complete=complete,
+        course=tuple(course),
+        range_test=look,
+        defaults=_defaults(session),
     )
 
 
-def unanswered(session: Session, budget: float, reason: str, *, complete: bool = True) -> Unanswered:
+def _defaults(session: Session) -> dict[str, float]:
+    facts = session.facts
+    known = {"default": facts.default_lr, "rule of thumb": rule_of_thumb(facts.optimizer.partition("(")[0])}
+    return {name: lr for name, lr in known.items() if lr is not None}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why no answer can honestly be given.
+
+    Attributes:
+        kind: a code, as `Unanswered.kind` has it.
+        cause: the same in words.
+        next_move: what the reader can do about it.
+    """
+
+    kind: str
+    cause: str
+    next_move: str
+
+
+def unanswered(session: Session, budget: float, reason: Reason, *, complete: bool = True) -> Unanswered:
     """The record of a race without an answer."""
-    return Unanswered(**session.evidence(), budget=budget, reason=reason, complete=complete)
+    return Unanswered(**session.evidence(), budget=budget, reason=reason.cause, kind=reason.kind, complete=complete)
 
 
-def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> tuple[str, str] | None:
+def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> Reason | None:
     """Why no answer can honestly be given, and the next move; None if one can."""
     curves = [c for rung in session.rungs for c in rung.curves]
     tried = n.lr_range((min(c.lr for c in curves), max(c.lr for c in curves)))
     longest = max(rung.steps for rung in session.rungs)
+    more = (
+        f"Give a larger budget (a complete run has {session.horizon:,} steps); or check"
+        if longest < session.horizon
+        else "Check"
+    )
     if all(c.diverged for c in curves):
-        return (
+        return Reason(
+            "diverges",
             f"everything diverges: none of {len(curves)} settings from {tried} ended below the loss at init.",
             "Check the data, the initialisation and the loss; a lower --lr-min helps if the scale is unusual.",
         )
     if sight is None or _flat(session):
-        short = longest < session.horizon
-        return (
-            f"the loss is flat: from {tried} no learning rate lowers it by more than noise in {n.steps(longest)}.",
-            f"{f'Give a larger budget (a complete run has {session.horizon:,} steps); or check' if short else 'Check'} "
-            "that the labels belong to the inputs, that the loss reaches the parameters, and the range of lrs.",
+        return Reason(
+            "flat",
+            f"the loss is flat: from {tried} no learning rate lowers it in {n.steps(longest)}.",
+            f"{more} that the loss reaches the parameters, that the model is not trained already, and the range of "
+            "lrs.",
+        )
+    if (scatter := _scatter(session)) > NOISE and sight.basin.noise > RESIDUE:
+        return Reason(
+            "noise",
+            f"noise is larger than the effect: from {tried} the loss after {n.steps(longest)} strays by "
+            f"{n.percent(scatter)} of all that is gained, whatever the learning rate.",
+            f"{more} that the labels belong to the inputs; judge on more validation data, or by a smoother metric.",
         )
     if not len(sight.candidates(bounds)):
-        return (
+        return Reason(
+            "diverges",
             f"everything tried diverges in longer runs: of {tried} none is left at {n.steps(session.horizon)}.",
             "Give a lower --lr-min (lr_min=), or check what a long run meets that a short one does not.",
         )
-    return None
+    return _border(sight, bounds)
+
+
+def _border(sight: Sight, bounds: Range) -> Reason | None:
+    """Whether the best lr lies, as good as surely, beyond a bound that the user gave, and is much better there."""
+    if bounds.lr_min is None and bounds.lr_max is None:
+        return None
+    x = axis(sight.seen, above=1.0)
+    x = x if sight.edge is None else x[x <= sight.edge.at(sight.seen.horizon) + 1e-9]
+    rho, inside = sight.basin.rho(x), (x >= bounds.low - 1e-9) & (x <= bounds.high + 1e-9)
+    if not inside.any():
+        return None
+    lost = rho[:, inside].min(axis=1) - rho.min(axis=1)
+    beyond = lost > max(TOLERANCE, sight.basin.noise)
+    if beyond.mean() < BEYOND:
+        return None
+    above = float((sight.basin.best(x)[beyond] > x[inside].max()).mean()) > 0.5
+    name, bound, move = ("lr_max", bounds.lr_max, "larger") if above else ("lr_min", bounds.lr_min, "smaller")
+    return Reason(
+        "border",
+        f"the best lies at the border you set, {name}={bound:g}: beyond it at least "
+        f"{n.percent(float(np.median(lost[beyond])))} more would be gained.",
+        f"Give a {move} --{name.replace('_', '-')} ({name}=), or none; or the bound itself as lr, if it must hold.",
+    )
 
 
 def _flat(session: Session) -> bool:
-    """Whether no setting gained on its own start, all ended alike, or neighbours differ as much as best and start."""
+    """Whether no setting gained on its own start, or all ended alike."""
     alive = [[c for c in rung.curves if not c.diverged] for rung in session.rungs]
     start = max(abs(session.init(c)) for rung in alive for c in rung)
-    gain = max(session.init(c) - c.loss for rung in alive for c in rung)
     losses = [[c.loss for c in rung] for rung in alive if len(rung) > 1]
     apart = max((max(v) - min(v) for v in losses), default=math.inf)
-    return min(gain, apart) <= 1e-4 * start or _scatter(session, gain) > NOISE
+    return min(_gain(session), apart) <= 1e-4 * start
 
 
-def _scatter(session: Session, gain: float) -> float:
+def _gain(session: Session) -> float:
+    """The most that a setting gained on its own start."""
+    return max(session.init(c) - c.loss for rung in session.rungs for c in rung.curves if not c.diverged)
+
+
+def _scatter(session: Session) -> float:
     """One deviation of a final loss from the middle between its neighbours', as a part of the largest gain.
 
     The median tells it, over all rungs: a basin is smooth but for its cliffs, and noise is not.
     """
-    strays: list[float] = []
+    gain, strays = _gain(session), list[float]()
     for rung in session.rungs:
         ends = [(c.loss if c.ended is None else c.ended) - session.init(c) for c in rung.curves]
         y = np.minimum(ends, gain) / gain

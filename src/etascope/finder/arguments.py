@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from ..engines import Setting
 from ..errors import OptionError, ScheduleError
 from ..schedules import Schedule, as_schedule
+from ..task import Task
 from .ladder import seconds_of
 from .race import Range
 
@@ -22,6 +24,7 @@ __all__ = [
     "budget_of",
     "grid_of",
     "lanes_of",
+    "of_group",
     "optional_number",
     "positive",
     "range_of",
@@ -56,6 +59,15 @@ def budget_of(value: Any) -> Budget:
             return Budget(None, seconds_of(value), value)
     runs = positive("budget", value, 'Give a number of complete runs, as 1.0, or a time, as "10min".')
     return Budget(runs, None, runs)
+
+
+def of_group(task: Any, group: str | None) -> Any:
+    """The task, asking for the lr of one of its param groups; as it is where `group` is None."""
+    if group is None:
+        return task
+    if not isinstance(task, Task):
+        raise OptionError("a training function has no param groups.", "Leave group= out, or give an etascope.Task.")
+    return dataclasses.replace(task, group=group)
 
 
 def range_of(lr_min: Any, lr_max: Any) -> Range:

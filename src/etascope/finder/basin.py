@@ -17,12 +17,11 @@ full horizon H.
 No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
 decades extrapolated.
 
-The seven parameters (l_H, b, s, r_H, c, t, and the noise) are sampled by an affine-invariant ensemble (Goodman & Weare
-2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the m_k are linear, and
-solved for. Points count the less the farther they lie from the best (the shape is a stand-in there) and from the
-longest rung (the drift is not quite a line there). The priors were read off the dense truths of the built-in tasks, and
-last changed in sight of those of `benchmarks/outside.py` too
-(`benchmarks/results/`); other tasks are the test of them.
+The nine parameters (l_H, b, s, r_H, c, t, the two factors, and the noise) are sampled by an affine-invariant ensemble
+(Goodman & Weare 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the
+m_k are linear, and solved for. Points count the less the farther they lie from the best (the shape is a stand-in there)
+and from the longest rung (the drift is not quite a line there). The priors were read off sweeps at eight horizons of
+the thirteen workloads that `benchmarks/finders/workloads.py` calls CHOOSING; the others there are the test of them.
 """
 
 from __future__ import annotations
@@ -40,16 +39,17 @@ Floats = NDArray[np.float64]
 
 # (mean, deviation) of the prior
 LEFT_DRIFT = (-0.8, 0.2)  # b
-RIGHT_DRIFT = (-0.1, 0.35)  # c
+RIGHT_DRIFT = (0.0, 0.4)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
 RIGHT_SLOPE = (math.log(1.2), 0.4)  # log t
-TAILS = 3  # degrees of freedom of the left slope's prior
-STRAY = 0.25  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
+SLOPE_DRIFT = (-0.25, 0.4)  # log of the factor by which s changes per decade of steps, and of that of t
+TAILS = 3  # degrees of freedom of the priors of the left slope and of its drift
+STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
-WALKERS, BURN, STEPS, THIN = 64, 250, 250, 10
+WALKERS, BURN, STEPS, THIN = 64, 250, 500, 10
 GRID = 0.02  # decades, of lrs at which the best is looked for
 
 
@@ -81,7 +81,7 @@ class Basin:
     """G samples of what the basin may be.
 
     Attributes:
-        samples: l_H, b, log s, r_H, c, log t and log noise, shape (G, 7).
+        samples: l_H, b, log s, its pace, r_H, c, log t, its pace and log noise, shape (G, 9).
         stray: how l and r stray from their lines, per decade beyond `longest`, shape (G, 2).
         longest: steps of the longest rung of which a setting trained.
         horizon: H.
@@ -95,13 +95,13 @@ class Basin:
     @property
     def noise(self) -> float:
         """One deviation of a final loss, as a part of the drop."""
-        return float(np.exp(np.median(self.samples[:, 6])))
+        return float(np.exp(np.median(self.samples[:, 8])))
 
     def rho(self, x: Floats, steps: float | None = None) -> Floats:
         """ρ at `x` for each sample, in a run of `steps` steps (default: the full horizon), shape (G, len(x))."""
         h = self.horizon if steps is None else steps
         samples = self.samples.copy()
-        samples[:, [0, 3]] += self.stray * max(math.log10(h / self.longest), 0.0)
+        samples[:, [0, 4]] += self.stray * max(math.log10(h / self.longest), 0.0)
         return _rho(samples, x, np.full(len(x), math.log10(h / self.horizon)))
 
     def best(self, x: Floats, steps: float | None = None) -> Floats:
@@ -120,9 +120,9 @@ class Basin:
         return float(longer - shorter)
 
 
-def axis(seen: Seen) -> Floats:
-    """Candidates for the best lr, log₁₀: what trained, a decade and a half below, and less than half a decade above."""
-    return np.arange(float(seen.x.min()) - 1.5, float(seen.x.max()) + 0.4, GRID)
+def axis(seen: Seen, above: float = 0.4) -> Floats:
+    """Candidates for the best lr, log₁₀: what trained, a decade and a half below, and `above` of a decade above."""
+    return np.arange(float(seen.x.min()) - 1.5, float(seen.x.max()) + above, GRID)
 
 
 def fit(seen: Seen) -> Basin:
@@ -179,37 +179,40 @@ class _Model:
     def start(self, rng: np.random.Generator) -> Floats:
         """Walkers: the likeliest of many draws from the prior."""
         n = 4000
-        draws = np.empty((n, 7))
+        draws = np.empty((n, 9))
         age = self.age_N.max()
-        priors = LEFT_DRIFT, LEFT_SLOPE, RIGHT_DRIFT, RIGHT_SLOPE, NOISE
-        for column, (mean, deviation) in zip((1, 2, 4, 5, 6), priors, strict=True):
+        priors = LEFT_DRIFT, LEFT_SLOPE, SLOPE_DRIFT, RIGHT_DRIFT, RIGHT_SLOPE, SLOPE_DRIFT, NOISE
+        for column, (mean, deviation) in zip((1, 2, 3, 5, 6, 7, 8), priors, strict=True):
             draws[:, column] = rng.normal(mean, deviation, n)
-        draws[: n // 2, [2, 5]] += rng.exponential(0.8, (n // 2, 2))  # half of them steep
+        draws[: n // 2, [2, 6]] += rng.exponential(0.8, (n // 2, 2))  # half of them steep
         draws[:, 0] = self.around - rng.uniform(0.2, 2.5, n) - draws[:, 1] * age
-        draws[:, 3] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 4] * age
+        draws[:, 4] = self.around + rng.uniform(0.1, 2.0, n) - draws[:, 5] * age
         logs = self.log_posterior(draws)
         return draws[np.argsort(-logs, kind="stable")[:WALKERS]]
 
     def log_posterior(self, p: Floats) -> Floats:
         """Log posterior, up to a constant, shape (G,)."""
-        left, b, log_s, right, c, log_t, log_noise = p.T
+        left, b, log_s, pace_s, right, c, log_t, pace_t, log_noise = p.T
         log = -0.5 * sum(
             ((value - mean) / deviation) ** 2
             for value, (mean, deviation) in (
-                (b, LEFT_DRIFT),
                 (c, RIGHT_DRIFT),
                 (log_t, RIGHT_SLOPE),
+                (pace_s, SLOPE_DRIFT),
+                (pace_t, SLOPE_DRIFT),
                 (log_noise, NOISE),
             )
         )
-        # Learning may set in at once, as if over a cliff: this slope has Student's tails.
-        log = log - 0.5 * (TAILS + 1) * np.log1p(((log_s - LEFT_SLOPE[0]) / LEFT_SLOPE[1]) ** 2 / TAILS)
+        # Learning may set in at once, as if over a cliff, or at the same lr however long the run: Student's tails.
+        for value, (mean, deviation) in ((log_s, LEFT_SLOPE), (b, LEFT_DRIFT)):
+            log = log - 0.5 * (TAILS + 1) * np.log1p(((value - mean) / deviation) ** 2 / TAILS)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
-        p = np.where(outside[:, None], np.array([-1.0, -0.8, 0.0, 1.0, 0.0, 0.0, -4.0]), p)  # finite stand-ins
+        stand_in = np.array([-1.0, -0.8, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -4.0])
+        p = np.where(outside[:, None], stand_in, p)
 
         rho = _rho(p, self.x_N, self.age_N)
-        noise = np.exp(p[:, 6])[:, None]
+        noise = np.exp(p[:, 8])[:, None]
         variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N) ** 2)
         log = log - 0.5 * np.log(variance).sum(axis=1)
         # Each rung's best m_k, below init, has a normal prior around the lowest seen; it is solved for and integrated.
@@ -229,9 +232,9 @@ class _Model:
 
 
 def _rho(p: Floats, x: Floats, age: Floats) -> Floats:
-    left, b, log_s, right, c, log_t = p[:, :6].T[:, :, None]
-    too_low = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_s) * (x - left - b * age), -30, 30))
-    too_high = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_t) * (right + c * age - x), -30, 30))
+    left, b, log_s, pace_s, right, c, log_t, pace_t = p[:, :8].T[:, :, None]
+    too_low = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_s + pace_s * age) * (x - left - b * age), -30, 30))
+    too_high = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_t + pace_t * age) * (right + c * age - x), -30, 30))
     return np.asarray(np.minimum(1.0, too_low + too_high))
 
 

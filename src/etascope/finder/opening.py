@@ -30,7 +30,7 @@ from ..errors import NoAnswer, OptionError, RecordError, TaskError
 from ..records import Engine as Ran
 from ..records import Evidence, Unanswered, load
 from ..task import Task
-from .answer import unanswered
+from .answer import Reason, unanswered
 from .arguments import Budget, whole
 from .journal import Head, Journal
 from .lock import locked
@@ -168,7 +168,8 @@ class _Bench:
         except NoAnswer as error:
             ran = Ran("loop", 1, torch.get_num_threads(), str(self.prepared.device), "nothing was trained")
             session = self._session(self._engine(ran), 0)
-            record = unanswered(session, self.asked.budget.runs or 0.0, error.cause)
+            reason = Reason("data", error.cause, error.next_move)
+            record = unanswered(session, self.asked.budget.runs or 0.0, reason)
             save(record, self.asked)
             raise NoAnswer(error.cause, error.next_move, record=record) from error
         check_options(self.prepared, self.asked.settings)

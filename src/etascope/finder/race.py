@@ -50,7 +50,13 @@ class Range:
 
     def round(self, x: float) -> float:
         """The lr of three digits at log₁₀ `x`, or the bound that it would cross."""
-        lr = float(f"{10**x:.3g}")
+        return self.hold(float(f"{10**x:.3g}"))
+
+    def hold(self, lr: float) -> float:
+        """The lr, or the bound that it crosses or as good as touches."""
+        for bound in (self.lr_min, self.lr_max):
+            if bound is not None and math.isclose(lr, bound, rel_tol=1e-6):
+                return bound
         lr = lr if self.lr_min is None else max(lr, self.lr_min)
         return lr if self.lr_max is None else min(lr, self.lr_max)
 

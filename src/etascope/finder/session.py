@@ -21,6 +21,7 @@ from .progress import Progress
 
 __all__ = ["Session", "versions"]
 
+BESIDE = 1_000_000  # the rung's number, in the journal, of what is trained beside the race
 MARGIN, FIT_S = 0.85, 0.5  # of the time until a deadline: the part that is planned with, and seconds for the fit
 
 
@@ -97,6 +98,25 @@ class Session:
             results[todo[k]] = done
             self._keep(rung, steps, done)
         return [curve for done in results if done is not None for curve in done.curves]
+
+    def look(self, setting: Setting, steps: int) -> Curve:
+        """Train one setting beside the race, or read it from the journal: it costs, and is no rung."""
+        (unit,) = self.engine.units([setting])
+        known = self.journal.find(BESIDE, steps, unit)
+        if known is None:
+            start = time.perf_counter()
+            ((_, known),) = self.engine.train_each([unit], steps, BESIDE, self._tick)
+            self.journal.add(BESIDE, steps, unit, known, time.perf_counter() - start)
+        else:
+            self._tick(known.curves[0].trained)
+        self.eval_s += known.eval_s
+        self.spent += known.curves[0].trained
+        return known.curves[0]
+
+    @property
+    def takes_options(self) -> bool:
+        """Whether the engine can train a setting with options, such as a schedule of its own."""
+        return getattr(self.engine, "prepared", None) is not None
 
     def expect(self, steps: int) -> None:
         """Tell progress of the training steps to come; those that diverging settings do not take are then taken off."""

@@ -11,15 +11,16 @@ from typing import Any
 from .. import numbers as n
 from ..engines import Setting
 from ..errors import Interrupted, NoAnswer, OptionError
-from ..records import Finding, Sweep
+from ..records import Finding, RangeTest, Sweep, Waypoint
 from .answer import finding as answer
-from .answer import no_answer_reason, unanswered, zone_line
+from .answer import no_answer_reason, unanswered, waypoint, zone_line
 from .arguments import (
     POINTS,
     Budget,
     budget_of,
     grid_of,
     lanes_of,
+    of_group,
     optional_number,
     positive,
     range_of,
@@ -32,7 +33,8 @@ from .ladder import climb
 from .opening import Asked, opened, save
 from .progress import Progress
 from .progress import choose as pick
-from .race import Range, Sight, race
+from .race import Sight, race
+from .range_test import range_test
 from .session import Session
 
 __all__ = ["Plan", "find", "plan", "sweep"]
@@ -50,6 +52,7 @@ def find(
     lr_max: float | None = None,
     init_loss: float | None = None,
     mine: float | None = None,
+    group: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     name: str | None = None,
@@ -75,6 +78,7 @@ def find(
         lr_max: highest learning rate to consider.
         init_loss: the loss before the first step, for a training function; default: `run(lr, 0, seed)` is asked.
         mine: your present learning rate, to be judged.
+        group: the name of the param group whose lr is wanted; the others keep theirs. See `Task`.
         out: folder for journal and record; an interrupted race with the same `out` goes on. None writes nothing.
         progress: True, False, a `Progress`, or None: on a terminal only.
         name: what records and reports call the task.
@@ -106,7 +110,7 @@ def find(
     )
     asked = Asked(
         verb="find",
-        task=task,
+        task=of_group(task, group),
         name=name,
         horizon=horizon,
         seed=whole("seed", seed, 0),
@@ -123,25 +127,35 @@ def find(
         session.journal.begin(head)
         asked.told.plan(drawn_up.line)
         sight: Sight | None = None
+        course: list[Waypoint] = []
+        look: RangeTest | None = None
+
+        def answered(sight: Sight, *, complete: bool) -> Finding:
+            found = answer(session, sight, head.budget, bounds, course=course, look=look, complete=complete)
+            return found if own is None else replace(found, mine=found.judge(own))
+
         try:
-            for sight in race(session, _steps(session, head), bounds):
+            total, before = _steps(session, head), session.spent
+            look = range_test(session, total)
+            for sight in race(session, total - (session.spent - before), bounds):
                 session.must_train(session.rungs[-1].curves)
                 session.must_have_clean_data()
                 asked.told.rung(zone_line(session, sight, bounds))
+                if sight is not None and len(sight.candidates(bounds)):
+                    course.append(waypoint(sight, bounds))
         except KeyboardInterrupt:
             if sight is None or no_answer_reason(session, sight, bounds) is not None:
                 raise Interrupted(None) from None
-            so_far = _answered(session, head, sight, bounds, own, complete=False)
+            so_far = answered(sight, complete=False)
             save(so_far, asked)
             raise Interrupted(so_far) from None
         reason = no_answer_reason(session, sight, bounds)
         if reason is not None:
-            cause, next_move = reason
-            record = unanswered(session, head.budget, cause)
+            record = unanswered(session, head.budget, reason)
             save(record, asked)
-            raise NoAnswer(cause, next_move, record=record)
+            raise NoAnswer(reason.cause, reason.next_move, record=record)
         assert sight is not None
-        found = _answered(session, head, sight, bounds, own)
+        found = answered(sight, complete=True)
         save(found, asked)
         return found
 
@@ -367,10 +381,3 @@ def _trained_by(session: Session) -> str:
 def _steps(session: Session, head: Head) -> int:
     """Training steps that are left for the race once the trials are paid for."""
     return math.floor(head.budget * session.horizon + 1e-6) - head.trial_steps
-
-
-def _answered(
-    session: Session, head: Head, sight: Sight, bounds: Range, mine: float | None, *, complete: bool = True
-) -> Finding:
-    found = answer(session, sight, head.budget, bounds, complete=complete)
-    return found if mine is None else replace(found, mine=found.judge(mine))

@@ -16,6 +16,7 @@ from ..schedules import Bound
 from ..schedules.base import plot_with
 from ..storage import write_atomically
 from . import page, terminal
+from .explain import explain
 from .facts import facts_of
 from .plots import loss_against_lr, worth_drawing
 from .schedule_plot import curve, points_of, schedule_chart
@@ -87,5 +88,5 @@ def report(record: Evidence, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-records.show_with(page.card, answer)
+records.show_with(page.card, answer, explain)
 plot_with(_plot_schedule)

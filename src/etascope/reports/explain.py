@@ -1,0 +1,79 @@
+"""What pulled an answer where: rung by rung, then what stands beside them. One fact a line."""
+
+from __future__ import annotations
+
+import math
+
+from .. import numbers as n
+from ..records import Finding, Rung, Verdict, Waypoint
+
+__all__ = ["explain"]
+
+
+def explain(found: Finding) -> str:
+    """Why this lr and no other, in lines that a reader can check against the record."""
+    init = found.init_loss
+    drop = math.nan if init is None else init - found.loss
+    lines = [f"{found.task}: lr {n.exact(found.lr)} for {n.steps(found.horizon)}, and why."]
+    lines += [_rung(i, *of, found) for i, of in enumerate(zip(found.rungs, found.course, strict=False), 1)]
+    lines += [_drift(found), _noise(found, drop), _middle(found), _edge(found)]
+    lines += [_heuristic(name, verdict) for name, verdict in found.heuristics.items()]
+    return "\n".join(line for line in lines if line)
+
+
+def _rung(number: int, rung: Rung, stood: Waypoint, found: Finding) -> str:
+    gone = sum(c.diverged for c in rung.curves)
+    best = min((c for c in rung.curves if not c.diverged), key=lambda c: c.loss, default=None)
+    said = f"rung {number}: {n.plural(len(rung.curves), 'setting')} x {n.steps(rung.steps)}"
+    said += f", {gone} diverged" if gone else ""
+    said += f", lowest at {n.lr(best.lr)}" if best else ", none trained"
+    said += f"; the best there is about {n.lr(stood.at_rung)}" if rung.steps < found.horizon else ""
+    return f"{said}. For {n.steps(found.horizon)} this says {n.lr(stood.lr)}, 90% {n.lr_range(stood.interval)}."
+
+
+def _drift(found: Finding) -> str:
+    longest = max(rung.steps for rung in found.rungs)
+    if longest >= found.horizon or not found.course:
+        return "drift: runs of the full horizon were seen, so none had to be assumed."
+    times = found.horizon / longest
+    pulled = found.course[-1].lr / found.course[-1].at_rung
+    way = f"{n.lr(max(pulled, 1 / pulled))} times {'up' if pulled > 1 else 'down'}"
+    rate = f"{found.drift:+.2f}".replace("-", "−")
+    return (
+        f"drift: the longest runs seen are {n.lr(times)} times shorter than the horizon, and the best lr moves by "
+        f"{rate} decades per decade of steps. That pulled the answer {way}."
+    )
+
+
+def _noise(found: Finding, drop: float) -> str:
+    part = f" ({n.percent(found.noise / drop)} of the drop)" if drop > 0 else ""
+    return f"noise: a final loss strays by {n.loss(found.noise)}{part}; lrs that differ by less count as equal."
+
+
+def _middle(found: Finding) -> str:
+    p = found.predicted
+    lowest = min(zip(p.loss, p.lrs, strict=True))[1]
+    if abs(math.log10(lowest / found.lr)) < 0.1:
+        return ""
+    side = "below" if found.lr < lowest else "above"
+    return (
+        f"safety: the expected loss is lowest at {n.lr(lowest)}, by less than noise; {n.exact(found.lr)} lies {side} "
+        "it, where an error to either side costs least."
+    )
+
+
+def _edge(found: Finding) -> str:
+    if found.edge is None:
+        return "edge: nothing diverged, so no lr was ruled out by it."
+    between = "" if found.edge_interval is None else f" (90%: {n.lr_range(found.edge_interval)})"
+    away = found.edge / found.lr
+    near = (
+        "; so near that it pulled the answer down"
+        if found.edge_interval and found.edge_interval[0] < found.zone[1]
+        else ""
+    )
+    return f"edge: from about {n.lr(found.edge)} on training diverges{between}, {n.lr(away)} times the answer{near}."
+
+
+def _heuristic(name: str, verdict: Verdict | None) -> str:
+    return f"{name}: {'no suggestion' if verdict is None else verdict}."
