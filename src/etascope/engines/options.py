@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Homes", "Split", "check_options", "dropouts", "homes_of"]
 
 OWN = ("dropout", "schedule")  # what etascope itself sets
-NOT_OPTIONS = {"params", "param_names", "lr", "lr_scale", "initial_lr"}
+NOT_OPTIONS = {"name", "params", "param_names", "lr", "lr_scale", "initial_lr"}
 HOW = {"foreach", "fused", "capturable", "differentiable"}  # how to compute, not what
 AT_ONCE = {"initial_accumulator_value", "decoupled_weight_decay"}  # what the class and its constructor settle
 

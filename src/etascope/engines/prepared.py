@@ -179,12 +179,13 @@ class Prepared:
         with user_code("params"):
             chosen: list[Any] = list((self.task.params or _all_trainable)(model))
         grouped = bool(chosen) and isinstance(chosen[0], Mapping)
-        groups = [_group(i, given, lr, self.task.group) for i, given in enumerate(chosen)] if grouped else []
-        if (asked := self.task.group) is not None and asked not in [group.get("name") for group in groups]:
+        asked = self.task.group
+        if asked is not None and not (grouped and asked in [given.get("name") for given in chosen]):
             raise TaskError(
                 f"no param group has the name {asked!r}.",
                 f'Name it in params=...: {{"name": {asked!r}, "params": [...]}}; the others keep the "lr" they have.',
             )
+        groups = [_group(i, given, lr, asked) for i, given in enumerate(chosen)] if grouped else []
         if not any(True for group in groups for _ in group["params"]) and (groups or not chosen):
             raise TaskError(
                 "there is nothing to optimize: no parameter requires grad.", "Check params and requires_grad."

@@ -25,8 +25,9 @@ TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
 BEYOND = 2 / 3  # the probability from which on the best is said to lie outside the range that was given
 POINTS = 61  # of the predicted curve
-NOISE = 0.2  # the scatter of neighbours, as a part of the drop, from which on noise may be all there is …
-RESIDUE = 0.05  # … if the best basin leaves so much of it: a few settings far apart scatter by their curve alone
+# Noise may be all there is from this scatter of neighbours on, if the best basin leaves so much of it: a few settings
+# far apart scatter by their curve alone. Or from so large a residue on. All are parts of the drop.
+SCATTER, RESIDUE, MOST_RESIDUE = 0.2, 0.05, 0.1
 SLOWING = 0.3  # the best loss falls with the horizon, less and less: by this rate per e-fold of steps
 
 
@@ -163,11 +164,12 @@ def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> Re
             f"{more} that the loss reaches the parameters, that the model is not trained already, and the range of "
             "lrs.",
         )
-    if (scatter := _scatter(session)) > NOISE and sight.basin.noise > RESIDUE:
+    scatter, residue = _scatter(session), sight.basin.noise
+    if residue > MOST_RESIDUE or (scatter > SCATTER and residue > RESIDUE):
         return Reason(
             "noise",
             f"noise is larger than the effect: from {tried} the loss after {n.steps(longest)} strays by "
-            f"{n.percent(scatter)} of all that is gained, whatever the learning rate.",
+            f"{n.percent(max(scatter, residue))} of all that is gained, whatever the learning rate.",
             f"{more} that the labels belong to the inputs; judge on more validation data, or by a smoother metric.",
         )
     if not len(sight.candidates(bounds)):

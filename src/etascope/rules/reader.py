@@ -48,7 +48,7 @@ NO_RULE = {  # why not, where it may be asked
     "SparseAdam": ": it takes sparse gradients, and lanes have none",
 }
 NO_MEANING = {"foreach", "fused", "capturable", "differentiable"}  # how to compute, not what
-NOT_OPTIONS = {"params", "param_names", "lr", "lr_scale", "initial_lr"}
+NOT_OPTIONS = {"name", "params", "param_names", "lr", "lr_scale", "initial_lr"}
 NEXT_MOVE = "The loop engine trains with any torch optimizer: engine='loop'."
 
 
