@@ -37,15 +37,15 @@ def test_the_kind_survives_the_record(tmp_path):
 def test_the_border_names_the_bound_and_says_what_lies_beyond():
     def bowl(lr, steps, seed):
         if steps == 0:
-            return 3.0
+            return 2.9
         x = np.log10(lr * steps / 30)
         return float(
-            min(0.3 + 0.5 * x * x, 2.9) + 1e-3 * np.random.default_rng([seed, int(lr * 1e9)]).standard_normal()
+            min(0.3 + 0.15 * x * x, 2.9) + 1e-3 * np.random.default_rng([seed, int(lr * 1e9)]).standard_normal()
         )
 
-    with pytest.raises(eta.NoAnswer, match=r"lr_max=0\.002") as refused:
-        eta.find(bowl, horizon=1000, lr_max=2e-3)
+    with pytest.raises(eta.NoAnswer, match=r"lr_max=0\.0005") as refused:
+        eta.find(bowl, horizon=1000, lr_max=5e-4)
     assert "larger" in refused.value.next_move
-    with pytest.raises(eta.NoAnswer, match=r"lr_min=0\.5") as refused:
-        eta.find(bowl, horizon=1000, lr_min=0.5)
+    with pytest.raises(eta.NoAnswer, match=r"lr_min=1") as refused:
+        eta.find(bowl, horizon=1000, lr_min=1.0)
     assert "smaller" in refused.value.next_move
