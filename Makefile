@@ -36,12 +36,13 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/interrupted.py
 	$(BIN)/python benchmarks/real.py
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/finders/hopeless.py
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/resume.py
 	$(BIN)/pip install -q --no-deps -r benchmarks/finders/requirements.txt
 	$(BIN)/python benchmarks/finders/truth.py --half reporting
 	$(BIN)/python benchmarks/finders/run.py --methods etascope,tuners,range-tests,default,learning-rate-free,factors --show
+	$(BIN)/python benchmarks/finders/equal_compute.py
 	$(BIN)/python benchmarks/finders/picture.py
 
 # timm without its dependencies: torchvision has no build for the torch pinned here, and the tests read timm's

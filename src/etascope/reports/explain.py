@@ -7,24 +7,36 @@ import math
 from .. import numbers as n
 from ..records import Finding, Rung, Verdict, Waypoint
 
-__all__ = ["explain"]
+__all__ = ["explain", "reasons"]
 
 
 def explain(found: Finding) -> str:
     """Why this lr and no other, in lines that a reader can check against the record."""
-    init = found.init_loss
-    drop = math.nan if init is None else init - found.loss
-    lines = [f"{found.task}: lr {n.exact(found.lr)} for {n.steps(found.horizon)}, and why."]
-    lines += [_rung(i, *of, found) for i, of in enumerate(zip(found.rungs, found.course, strict=False), 1)]
-    lines += [_drift(found), _noise(found, drop), _middle(found), _edge(found)]
-    lines += [_heuristic(name, verdict) for name, verdict in found.heuristics.items()]
-    return "\n".join(line for line in lines if line)
+    head = f"{found.task}: lr {n.exact(found.lr)} for {n.steps(found.horizon)}, and why."
+    return "\n".join([head, *(f"{name}: {said}" for name, said in reasons(found))])
 
 
-def _rung(number: int, rung: Rung, stood: Waypoint, found: Finding) -> str:
+def reasons(found: Finding) -> list[tuple[str, str]]:
+    """(what, sentence) of all that pulled the answer somewhere, and of what the usual finders say."""
+    drop = math.nan if found.init_loss is None else found.init_loss - found.loss
+    said = [
+        *(
+            (f"rung {i}", _rung(rung, stood, found))
+            for i, (rung, stood) in enumerate(zip(found.rungs, found.course, strict=False), 1)
+        ),
+        ("drift", _drift(found)),
+        ("noise", _noise(found, drop)),
+        ("safety", _middle(found)),
+        ("edge", _edge(found)),
+        *((name, _heuristic(verdict)) for name, verdict in found.heuristics.items()),
+    ]
+    return [(name, sentence) for name, sentence in said if sentence]
+
+
+def _rung(rung: Rung, stood: Waypoint, found: Finding) -> str:
     gone = sum(c.diverged for c in rung.curves)
     best = min((c for c in rung.curves if not c.diverged), key=lambda c: c.loss, default=None)
-    said = f"rung {number}: {n.plural(len(rung.curves), 'setting')} x {n.steps(rung.steps)}"
+    said = f"{n.plural(len(rung.curves), 'setting')} x {n.steps(rung.steps)}"
     said += f", {gone} diverged" if gone else ""
     said += f", lowest at {n.lr(best.lr)}" if best else ", none trained"
     said += f"; the best there is about {n.lr(stood.at_rung)}" if rung.steps < found.horizon else ""
@@ -34,20 +46,20 @@ def _rung(number: int, rung: Rung, stood: Waypoint, found: Finding) -> str:
 def _drift(found: Finding) -> str:
     longest = max(rung.steps for rung in found.rungs)
     if longest >= found.horizon or not found.course:
-        return "drift: runs of the full horizon were seen, so none had to be assumed."
+        return "runs of the full horizon were seen, so none had to be assumed."
     times = found.horizon / longest
     pulled = found.course[-1].lr / found.course[-1].at_rung
     way = f"{n.lr(max(pulled, 1 / pulled))} times {'up' if pulled > 1 else 'down'}"
     rate = f"{found.drift:+.2f}".replace("-", "−")
     return (
-        f"drift: the longest runs seen are {n.lr(times)} times shorter than the horizon, and the best lr moves by "
+        f"the longest runs seen are {n.lr(times)} times shorter than the horizon, and the best lr moves by "
         f"{rate} decades per decade of steps. That pulled the answer {way}."
     )
 
 
 def _noise(found: Finding, drop: float) -> str:
     part = f" ({n.percent(found.noise / drop)} of the drop)" if drop > 0 else ""
-    return f"noise: a final loss strays by {n.loss(found.noise)}{part}; lrs that differ by less count as equal."
+    return f"a final loss strays by {n.loss(found.noise)}{part}; lrs that differ by less count as equal."
 
 
 def _middle(found: Finding) -> str:
@@ -57,14 +69,14 @@ def _middle(found: Finding) -> str:
         return ""
     side = "below" if found.lr < lowest else "above"
     return (
-        f"safety: the expected loss is lowest at {n.lr(lowest)}, by less than noise; {n.exact(found.lr)} lies {side} "
+        f"the expected loss is lowest at {n.lr(lowest)}, by less than noise; {n.exact(found.lr)} lies {side} "
         "it, where an error to either side costs least."
     )
 
 
 def _edge(found: Finding) -> str:
     if found.edge is None:
-        return "edge: nothing diverged, so no lr was ruled out by it."
+        return "nothing diverged, so no lr was ruled out by it."
     between = "" if found.edge_interval is None else f" (90%: {n.lr_range(found.edge_interval)})"
     away = found.edge / found.lr
     near = (
@@ -72,8 +84,8 @@ def _edge(found: Finding) -> str:
         if found.edge_interval and found.edge_interval[0] < found.zone[1]
         else ""
     )
-    return f"edge: from about {n.lr(found.edge)} on training diverges{between}, {n.lr(away)} times the answer{near}."
+    return f"from about {n.lr(found.edge)} on training diverges{between}, {n.lr(away)} times the answer{near}."
 
 
-def _heuristic(name: str, verdict: Verdict | None) -> str:
-    return f"{name}: {'no suggestion' if verdict is None else verdict}."
+def _heuristic(verdict: Verdict | None) -> str:
+    return "no suggestion." if verdict is None else f"{verdict}."

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import numbers as n
-from ..records import Evidence, Unanswered
+from ..records import Evidence, Finding, Unanswered
 from . import words
 from .curves import COLOURS, example_panels, rung_panels
+from .explain import reasons
 from .facts import Facts, facts_of
 from .fates import four
 from .lines import training_lines
@@ -120,6 +121,7 @@ def _body(facts: Facts) -> dict[str, Any]:
         "mixed": facts.mixed,
         "several_seeds": len({row["seed"] for row in rows}) > 1,
         "setup": words.setup(facts),
+        "reasons": reasons(facts.record) if isinstance(facts.record, Finding) and facts.record.course else [],
     }
 
 

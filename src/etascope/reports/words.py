@@ -10,6 +10,7 @@ from ..errors import ScheduleError
 from ..records import Evidence, Finding, Sweep, Unanswered
 from ..schedules import Schedule
 from . import terminal
+from .explain import reasons
 from .facts import Facts, facts_of
 from .fates import four
 
@@ -51,6 +52,8 @@ def text(record: Evidence) -> str:
     """The same facts as the report, as plain text."""
     facts = facts_of(record)
     parts = [answer(record), terminal.chart(facts)]
+    if isinstance(record, Finding) and record.course:
+        parts.append("Why this one\n" + _table([list(row) for row in reasons(record)]))
     if facts.tried is not None:
         parts.append("Four trainings\n" + _table(_four_rows(facts)))
         parts.append("Rungs\n" + _table(_rung_rows(facts)))
