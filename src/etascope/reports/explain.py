@@ -47,13 +47,13 @@ def _drift(found: Finding) -> str:
     longest = max(rung.steps for rung in found.rungs)
     if longest >= found.horizon or not found.course:
         return "runs of the full horizon were seen, so none had to be assumed."
-    times = found.horizon / longest
-    pulled = found.course[-1].lr / found.course[-1].at_rung
-    way = f"{n.lr(max(pulled, 1 / pulled))} times {'up' if pulled > 1 else 'down'}"
+    there, times = found.course[-1].at_rung, found.horizon / longest
+    pulled = found.lr / there
+    way = f"{n.lr(max(pulled, 1 / pulled))} times {'above' if pulled > 1 else 'below'} that"
     rate = f"{found.drift:+.2f}".replace("-", "−")
     return (
-        f"the longest runs seen are {n.lr(times)} times shorter than the horizon, and the best lr moves by "
-        f"{rate} decades per decade of steps. That pulled the answer {way}."
+        f"the longest runs seen are {n.lr(times)} times shorter than the horizon, and their best lr about "
+        f"{n.lr(there)}; it moves by {rate} decades per decade of steps. The answer lies {way}."
     )
 
 
