@@ -288,11 +288,13 @@ class Waypoint:
     """What a race would have answered after one of its rungs.
 
     Attributes:
+        rung: which one, from 0.
         at_rung: the best lr for runs of that rung's own length, as all rungs up to it tell.
         lr: the answer for the full horizon.
         interval: the 90% interval for the best lr at the full horizon.
     """
 
+    rung: int
     at_rung: Lr
     lr: Lr
     interval: tuple[Lr, Lr]

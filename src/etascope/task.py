@@ -30,7 +30,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 def resumed(optimizer: Optimizer, state: Mapping[str, Any]) -> Optimizer:
     """An optimizer that starts where a checkpoint left it, for a learning rate from there on.
 
-    Moments and step counts are the checkpoint's; the lr of each group is the one asked for. The model of the task is
+    Moments, step counts and options (betas, weight decay) are the checkpoint's, as `load_state_dict` has it; the lr of
+    each group is the one asked for. The model of the task is
     then the checkpoint's too, the horizon what is left to train, and the schedule what is left of it.
 
     Args:
@@ -49,7 +50,7 @@ def resumed(optimizer: Optimizer, state: Mapping[str, Any]) -> Optimizer:
     """
 
     def start(params: Any, lr: float) -> torch.optim.Optimizer:
-        made = optimizer(params, lr=lr)
+        made = optimizer(params, lr)
         lrs = [group["lr"] for group in made.param_groups]
         made.load_state_dict(copy.deepcopy(dict(state)))
         for group, own in zip(made.param_groups, lrs, strict=True):

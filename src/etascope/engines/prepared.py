@@ -602,8 +602,10 @@ def _group(i: int, given: Mapping[str, Any], lr: float, asked: str | None) -> di
     scale, params = given.get("lr_scale", 1.0), given["params"]
     if isinstance(scale, bool | str) or not isinstance(scale, SupportsFloat) or not 0 <= float(scale) < math.inf:
         raise TaskError(f"param group {i} has lr_scale={scale!r}.", "Give the group's lr / peak lr, from 0 on.")
-    own = float(given["lr"]) if "lr" in given else lr * float(scale)
-    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": own}
+    own = given.get("lr", lr * float(scale))
+    if isinstance(own, bool | str) or not isinstance(own, SupportsFloat) or not 0 <= float(own) < math.inf:
+        raise TaskError(f"param group {i} has lr={own!r}.", "Give a number, from 0 on.")
+    return dict(given) | {"params": [params] if isinstance(params, Tensor) else list(params), "lr": float(own)}
 
 
 def _check_apart(built: Built, again: Built) -> None:

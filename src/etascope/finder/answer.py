@@ -77,7 +77,7 @@ def waypoint(sight: Sight, bounds: Range) -> Waypoint:
     """Where the race stands."""
     picked, steps = pick(sight, bounds), float(sight.seen.steps[-1])
     at_rung = quantiles(sight.basin.best(sight.candidates(bounds), steps), [0.5])[0]
-    return Waypoint(10**at_rung, picked.lr, picked.interval)
+    return Waypoint(len(sight.seen.steps) - 1, 10**at_rung, picked.lr, picked.interval)
 
 
 def finding(
@@ -187,7 +187,9 @@ def _border(sight: Sight, bounds: Range) -> Reason | None:
         return None
     x = axis(sight.seen, above=1.0)
     x = x if sight.edge is None else x[x <= sight.edge.at(sight.seen.horizon) + 1e-9]
-    rho, inside = sight.basin.rho(x), (x >= bounds.low - 1e-9) & (x <= bounds.high + 1e-9)
+    low = -math.inf if bounds.lr_min is None else bounds.low
+    high = math.inf if bounds.lr_max is None else bounds.high
+    rho, inside = sight.basin.rho(x), (x >= low - 1e-9) & (x <= high + 1e-9)
     if not inside.any():
         return None
     lost = rho[:, inside].min(axis=1) - rho.min(axis=1)
@@ -198,7 +200,7 @@ def _border(sight: Sight, bounds: Range) -> Reason | None:
     name, bound, move = ("lr_max", bounds.lr_max, "larger") if above else ("lr_min", bounds.lr_min, "smaller")
     return Reason(
         "border",
-        f"the best lies at the border you set, {name}={bound:g}: beyond it at least "
+        f"the best lies at the border you set, {name}={bound:g}: beyond it about "
         f"{n.percent(float(np.median(lost[beyond])))} more would be gained.",
         f"Give a {move} --{name.replace('_', '-')} ({name}=), or none; or the bound itself as lr, if it must hold.",
     )

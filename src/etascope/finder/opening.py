@@ -122,7 +122,9 @@ class _Bench:
     def questions(self) -> dict[str, Any]:
         """All that decides the result beside the task itself."""
         a = self.asked
-        return {"task": self.name, "horizon": self.horizon, "seed": a.seed, "device": a.device, **a.deciding}
+        group = a.task.group if isinstance(a.task, Task) else None
+        of_group = {} if group is None else {"group": group}
+        return of_group | {"task": self.name, "horizon": self.horizon, "seed": a.seed, "device": a.device, **a.deciding}
 
     def start(self) -> tuple[Session, Head]:
         """Check the task, choose an engine, and turn a budget in time into runs."""

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from ..engines import Setting
 from ..records import Curve, RangeTest
 from ..schedules import exponential
+from .race import Range
 from .session import Session
 
-__all__ = ["RULES", "range_test", "rule_of_thumb", "suggestions"]
+__all__ = ["RULES", "look_steps", "range_test", "rule_of_thumb", "suggestions"]
 
 Floats = NDArray[np.float64]
 
@@ -56,10 +57,19 @@ def rule_of_thumb(optimizer: str) -> float | None:
     return THUMBS.get(optimizer)
 
 
-def range_test(session: Session, total: int) -> RangeTest | None:
-    """Take the look, where a twenty-fifth of `total` training steps and the engine allow it."""
+def look_steps(session: Session, total: int, bounds: Range) -> int:
+    """Steps of the look: at most a twenty-fifth of `total` training steps; 0 where that is too few to tell anything.
+
+    A training function takes no schedule of ours, and a range that ends at the user's `lr_max` is not looked beyond.
+    """
     steps = min(MOST, int(SHARE * total))
-    if steps < LEAST or not session.takes_options:
+    return steps if steps >= LEAST and session.takes_options and bounds.lr_max is None else 0
+
+
+def range_test(session: Session, total: int, bounds: Range) -> RangeTest | None:
+    """Take the look, where budget, engine and bounds allow it."""
+    steps = look_steps(session, total, bounds)
+    if not steps:
         return None
     rising = exponential(start=LOW / HIGH, to=1.0)
     curve = session.look(Setting(session.seed, HIGH, (("schedule", rising),)), steps)

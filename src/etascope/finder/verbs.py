@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,8 +34,8 @@ from .ladder import climb
 from .opening import Asked, opened, save
 from .progress import Progress
 from .progress import choose as pick
-from .race import Sight, race
-from .range_test import range_test
+from .race import Range, Sight, race
+from .range_test import look_steps, range_test
 from .session import Session
 
 __all__ = ["Plan", "find", "plan", "sweep"]
@@ -96,7 +97,7 @@ def find(
         TaskError, OptionError, EngineError, RecordError: what cannot be used, and what to do.
         Interrupted: Ctrl-C; holds the best finding so far.
     """
-    bounds = range_of(lr_min, lr_max)
+    began, bounds = time.perf_counter(), range_of(lr_min, lr_max)
     own = None if mine is None else positive("mine", mine)
     spend = budget_of(budget)
     task, horizon = entered(
@@ -121,9 +122,10 @@ def find(
         told=pick(progress),
         budget=spend,
         deciding={"lr_min": bounds.lr_min, "lr_max": bounds.lr_max, "budget": spend.said},
+        began=began,
     )
     with opened(asked) as (session, head):
-        drawn_up = _draw_up(session, head)  # refuses a budget too small, before the journal is begun
+        drawn_up = _draw_up(session, head, bounds)  # refuses a budget too small, before the journal is begun
         session.journal.begin(head)
         asked.told.plan(drawn_up.line)
         sight: Sight | None = None
@@ -136,7 +138,7 @@ def find(
 
         try:
             total, before = _steps(session, head), session.spent
-            look = range_test(session, total)
+            look = range_test(session, total, bounds)
             for sight in race(session, total - (session.spent - before), bounds):
                 session.must_train(session.rungs[-1].curves)
                 session.must_have_clean_data()
@@ -172,6 +174,7 @@ def sweep(
     lr_min: float | None = None,
     lr_max: float | None = None,
     init_loss: float | None = None,
+    group: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     name: str | None = None,
@@ -203,6 +206,7 @@ def sweep(
         lr_min: lowest learning rate, where `lrs` is a number.
         lr_max: highest learning rate, where `lrs` is a number.
         init_loss: as in `find`.
+        group: as in `find`.
         out: as in `find`.
         progress: as in `find`.
         name: as in `find`.
@@ -244,7 +248,7 @@ def sweep(
     )
     asked = Asked(
         verb="sweep",
-        task=task,
+        task=of_group(task, group),
         name=name,
         horizon=horizon,
         seed=min(s.seed for s in settings),
@@ -316,6 +320,7 @@ def plan(
     lr_max: float | None = None,
     init_loss: float | None = None,
     mine: float | None = None,
+    group: str | None = None,
     name: str | None = None,
     trainer: Any = None,
     datamodule: Any = None,
@@ -324,7 +329,7 @@ def plan(
     monitor: str | None = None,
 ) -> Plan:
     """Say what `find` with the same arguments would train, and how long that would take; trains a few steps to tell."""
-    range_of(lr_min, lr_max)
+    began, bounds = time.perf_counter(), range_of(lr_min, lr_max)
     if mine is not None:
         positive("mine", mine)
     task, horizon = entered(
@@ -338,7 +343,7 @@ def plan(
     )
     asked = Asked(
         verb="find",
-        task=task,
+        task=of_group(task, group),
         name=name,
         horizon=horizon,
         seed=whole("seed", seed, 0),
@@ -350,20 +355,24 @@ def plan(
         budget=budget_of(budget),
         deciding={},
         time_it=True,
+        began=began,
     )
     with opened(asked) as (session, head):
-        return _draw_up(session, head)
+        return _draw_up(session, head, bounds)
 
 
 # ------------------------------------------------------------------------------------------ details
 
 
-def _draw_up(session: Session, head: Head) -> Plan:
-    ladder = climb(_steps(session, head), session.horizon)
+def _draw_up(session: Session, head: Head, bounds: Range) -> Plan:
+    total = _steps(session, head)
+    look = look_steps(session, total, bounds)
+    ladder = climb(total - look, session.horizon)
     rungs = tuple((s.settings, s.steps) for s in (ladder.scout, *ladder.rungs))
     seconds = session.step_s * head.budget * session.horizon if session.step_s else None
+    settings = n.plural(sum(k for k, _ in rungs), "setting")
     line = (
-        f"plan: {_trained_by(session)}; about {n.plural(sum(k for k, _ in rungs), 'setting')} in "
+        f"plan: {_trained_by(session)}; {f'a range test of {n.steps(look)}, ' if look else ''}about {settings} in "
         f"{n.plural(len(rungs), 'rung')} of {', '.join(f'{s:,}' for _, s in rungs)} steps; "
         f"at most {n.cost(head.budget)}{'' if seconds is None else f', about {n.duration(seconds)}'}"
     )

@@ -84,7 +84,7 @@ class TrainerRun:
                 must_follow(lr, base_lrs([fresh.optimizer]), self._at_probe, NO_EFFECT)
                 points = [(int(row["step"]), float(row["loss"])) for row in fresh.state.log_history if "loss" in row]
             loss = tail(points, steps) if self.trainer.eval_dataset is None else self._judge(fresh.evaluate())
-        yield from points
+        yield from ((step - 1, value) for step, value in points)  # steps count from 0
         return loss
 
     def _judge(self, results: dict[str, Any]) -> float:
@@ -230,7 +230,7 @@ def _aside() -> Iterator[str]:
 def _refuse(trainer: Any) -> None:
     """Raise for what cannot be made anew from a trainer's settings."""
     args = trainer.args
-    made = getattr(trainer, "_created_lr_scheduler", False)  # by train(), as its optimizer was: none was given then
+    made = getattr(trainer, "_created_lr_scheduler", False)  # by train(), as its optimizer was, mostly
     if trainer.optimizer is not None and not made:
         raise TaskError(
             f"the trainer was given a {type(trainer.optimizer).__name__} that is built already, with its own lr.",

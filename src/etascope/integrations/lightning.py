@@ -117,7 +117,7 @@ class ModuleRun:
                 loss = tail(points, steps)
             if self.has_val:
                 loss = self._judge(self._validate(trainer, module, data))
-        yield from points
+        yield from ((step - 1, value) for step, value in points)  # steps count from 0
         return loss
 
     def _validate(self, trainer: Any, module: Any, data: dict[str, Any]) -> dict[str, float]:
@@ -167,6 +167,7 @@ class ModuleRun:
             gradient_clip_algorithm=getattr(clip, "value", clip),
             limit_train_batches=given.limit_train_batches,
             limit_val_batches=given.limit_val_batches,
+            inference_mode=given.validate_loop.inference_mode,
             reload_dataloaders_every_n_epochs=given.reload_dataloaders_every_n_epochs,
             check_val_every_n_epoch=10**9,
             num_sanity_val_steps=0,

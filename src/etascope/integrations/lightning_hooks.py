@@ -92,7 +92,7 @@ class Pace:
 
     Whatever a module reads its schedule's length from (`trainer.max_steps`, `estimated_stepping_batches`, `max_epochs`,
     a number of its own), it reads that of the full run, and its schedulers are stepped as often over the run's steps as
-    over the full run's.
+    over the full run's. A module of manual optimization steps its schedulers itself, and reads the short run's.
 
     Args:
         lr: of this run.
@@ -105,27 +105,21 @@ class Pace:
     def __init__(self, lr: float, steps: int, horizon: int, limits: tuple[Any, Any], at_probe: Sequence[float]) -> None:
         self.lr, self.steps, self.horizon, self.limits, self.at_probe = lr, steps, horizon, limits, at_probe
         self._schedulers: list[Scheduler] = []
+        self._short: tuple[Any, Any] | None = None  # the short run's own limits, while the module sees the full run's
         self._losses: list[tuple[int, list[Any]]] = []  # of each step, its batches
         self._batches: list[Any] = []  # of the step under way
 
     def claim(self, module: Any, trainer: Any) -> None:
-        """Let the module see the full run while it configures its optimizers."""
-        configure, loop = module.configure_optimizers, trainer.fit_loop
-
-        def configure_optimizers() -> Any:
-            if not module.automatic_optimization:  # it steps its schedulers itself, by the steps that there are
-                return configure()
-            short = loop.max_epochs, loop.epoch_loop.max_steps
+        """Let module and data see the full run while they are set up and optimizers are configured."""
+        if module.automatic_optimization:  # else it steps its schedulers itself, by the steps that there are
+            loop = trainer.fit_loop
+            self._short = loop.max_epochs, loop.epoch_loop.max_steps
             loop.max_epochs, loop.epoch_loop.max_steps = self.limits
-            try:
-                return configure()
-            finally:
-                loop.max_epochs, loop.epoch_loop.max_steps = short
-
-        module.configure_optimizers = configure_optimizers
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take the schedulers into the own hands."""
+        """Take the schedulers into the own hands, and train for as long as asked."""
+        if self._short is not None:
+            trainer.fit_loop.max_epochs, trainer.fit_loop.epoch_loop.max_steps = self._short
         must_follow(self.lr, base_lrs(trainer.optimizers), self.at_probe, NO_EFFECT)
         self._schedulers = schedulers_of(trainer)
         if self._schedulers:

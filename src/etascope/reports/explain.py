@@ -22,7 +22,7 @@ def reasons(found: Finding) -> list[tuple[str, str]]:
     said = [
         *(
             (f"rung {i}", _rung(rung, stood, found))
-            for i, (rung, stood) in enumerate(zip(found.rungs, found.course, strict=False), 1)
+            for i, rung, stood in ((stood.rung + 1, found.rungs[stood.rung], stood) for stood in found.course)
         ),
         ("drift", _drift(found)),
         ("noise", _noise(found, drop)),
@@ -44,10 +44,13 @@ def _rung(rung: Rung, stood: Waypoint, found: Finding) -> str:
 
 
 def _drift(found: Finding) -> str:
-    longest = max(rung.steps for rung in found.rungs)
-    if longest >= found.horizon or not found.course:
+    if not found.course:
+        return ""
+    last = found.course[-1]
+    longest, there = found.rungs[last.rung].steps, last.at_rung
+    if longest >= found.horizon:
         return "runs of the full horizon were seen, so none had to be assumed."
-    there, times = found.course[-1].at_rung, found.horizon / longest
+    times = found.horizon / longest
     pulled = found.lr / there
     way = f"{n.lr(max(pulled, 1 / pulled))} times {'above' if pulled > 1 else 'below'} that"
     rate = f"{found.drift:+.2f}".replace("-", "−")
@@ -69,8 +72,8 @@ def _middle(found: Finding) -> str:
         return ""
     side = "below" if found.lr < lowest else "above"
     return (
-        f"the expected loss is lowest at {n.lr(lowest)}, by less than noise; {n.exact(found.lr)} lies {side} "
-        "it, where an error to either side costs least."
+        f"the expected loss is lowest at {n.lr(lowest)}, and {n.exact(found.lr)} lies {side} "
+        "it, where more of what the evidence allows is within 2% of the best."
     )
 
 
@@ -80,7 +83,7 @@ def _edge(found: Finding) -> str:
     between = "" if found.edge_interval is None else f" (90%: {n.lr_range(found.edge_interval)})"
     away = found.edge / found.lr
     near = (
-        "; so near that it pulled the answer down"
+        "; so near that it may have held the answer down"
         if found.edge_interval and found.edge_interval[0] < found.zone[1]
         else ""
     )
