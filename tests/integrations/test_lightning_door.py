@@ -59,6 +59,10 @@ class Net(L.LightningModule):
         self.lr, self.scheduler, self.seen = lr, scheduler, seen
         self.net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.1), nn.Tanh(), nn.Linear(16, 2))
 
+    def setup(self, stage: str) -> None:
+        if self.scheduler is from_setup and stage == "fit":
+            self.total = self.trainer.estimated_stepping_batches
+
     def training_step(self, batch: Any) -> Any:
         if self.seen is not None:
             self.seen.append(self.optimizers().param_groups[0]["lr"] / self.lr)
@@ -190,11 +194,15 @@ def fixed(optimizer: Any, module: Any) -> Any:
     return {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 96), "interval": "step"}
 
 
+def from_setup(optimizer: Any, module: Any) -> Any:
+    return {"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, module.total), "interval": "step"}
+
+
 def every_third(optimizer: Any, module: Any) -> Any:
     return {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 4, 0.5), "interval": "step", "frequency": 3}
 
 
-@pytest.mark.parametrize("scheduler", [None, cosine, by_epoch, fixed, every_third])
+@pytest.mark.parametrize("scheduler", [None, cosine, by_epoch, fixed, from_setup, every_third])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_schedule_is_the_full_runs_in_small(scheduler: Any, accumulate: int) -> None:
     """Three epochs of 32 batches: the full run is Lightning's own, a run of a third has every third of its lrs."""
