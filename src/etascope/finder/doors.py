@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from ..engines import undisturbed
 from ..errors import OptionError, TaskError
 from .opening import Subject
 
-__all__ = ["Given", "entered"]
+__all__ = ["Given", "Lightning", "entered"]
 
 HUGGING_FACE = {"transformers.trainer.Trainer": "transformers"}
 LIGHTNING = {
@@ -38,34 +39,40 @@ class Trains(Protocol):
 Given = Subject | Trains | Callable[..., Any]
 
 
-def entered(
-    task: Any,
-    horizon: int | None,
-    *,
-    trainer: Any = None,
-    datamodule: Any = None,
-    train_dataloaders: Any = None,
-    val_dataloaders: Any = None,
-    monitor: str | None = None,
-) -> tuple[Subject, int | None]:
-    """The task, or the training function that a framework's trainer is, and its horizon.
+@dataclass(frozen=True)
+class Lightning:
+    """What a verb was given for Lightning; None where it was not.
 
     Args:
-        task: what a verb was given first: a task, a training function, Hugging Face's `Trainer`, or with `trainer` a
-            function of the lr that builds a LightningModule.
-        horizon: for a training function only; a trainer has its own.
         trainer: Lightning's.
         datamodule: as Lightning's `trainer.fit` takes it.
         train_dataloaders: as Lightning's `trainer.fit` takes them.
         val_dataloaders: as Lightning's `trainer.fit` takes them.
         monitor: what of Lightning's validation is the loss.
+    """
+
+    trainer: Any
+    datamodule: Any
+    train_dataloaders: Any
+    val_dataloaders: Any
+    monitor: str | None
+
+
+def entered(task: Any, horizon: int | None, lightning: Lightning) -> tuple[Subject, int | None]:
+    """The task, or the training function that a framework's trainer is, and its horizon.
+
+    Args:
+        task: what a verb was given first: a task, a training function, Hugging Face's `Trainer`, or with Lightning's
+            trainer a function of the lr that builds a LightningModule.
+        horizon: for a training function only; a trainer has its own.
+        lightning: what was given for Lightning.
 
     Raises:
         OptionError, TaskError: what does not go together, or cannot be trained.
     """
-    data = {"datamodule": datamodule, "train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
-    lightning = {"trainer": trainer, **data, "monitor": monitor}
-    given = [name for name, value in lightning.items() if value is not None]
+    more = {field.name: getattr(lightning, field.name) for field in fields(lightning)}
+    given = [name for name, value in more.items() if value is not None]
+    trainer = more.pop("trainer")
     if _package(task, LIGHTNING):
         raise TaskError("Lightning's Trainer knows no module before it fits one.", FACTORY)
     if _package(task, MODULE):
@@ -87,9 +94,7 @@ def entered(
         if hugging_face is not None:
             run = _adapter("huggingface").training_function(task)
         else:
-            run = _adapter("lightning").training_function(
-                _factory(task), trainer, _lightning(trainer), **data, monitor=monitor
-            )
+            run = _adapter("lightning").training_function(_factory(task), trainer, _lightning(trainer), **more)
     return run, run.horizon
 
 

@@ -46,7 +46,7 @@ THUMBS = {  # what people start from
     "NAdam": 3e-4,
     "RAdam": 3e-4,
     "RMSprop": 1e-3,  # Hinton's lecture 6e, 2012
-    "Adagrad": 1e-2,  # Dean et al. 2012
+    "Adagrad": 1e-2,  # torch's default, too
     "Adadelta": 1.0,  # Zeiler 2012: none is needed
     "Lion": 1e-4,  # Chen et al. 2023: a third to a tenth of AdamW's
 }

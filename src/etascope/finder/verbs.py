@@ -28,7 +28,7 @@ from .arguments import (
     seeds_of,
     whole,
 )
-from .doors import Given, entered
+from .doors import Given, Lightning, entered
 from .journal import Head
 from .ladder import climb
 from .opening import Asked, opened, save
@@ -100,15 +100,8 @@ def find(
     began, bounds = time.perf_counter(), range_of(lr_min, lr_max)
     own = None if mine is None else positive("mine", mine)
     spend = budget_of(budget)
-    task, horizon = entered(
-        task,
-        horizon,
-        trainer=trainer,
-        datamodule=datamodule,
-        train_dataloaders=train_dataloaders,
-        val_dataloaders=val_dataloaders,
-        monitor=monitor,
-    )
+    lightning = Lightning(trainer, datamodule, train_dataloaders, val_dataloaders, monitor)
+    task, horizon = entered(task, horizon, lightning)
     asked = Asked(
         verb="find",
         task=of_group(task, group),
@@ -237,15 +230,8 @@ def sweep(
         settings = lanes_of(lanes, several)
         deciding = {"lanes": [{"lr": s.lr, "seed": s.seed, **s.written()} for s in settings]}
         said = n.plural(len(settings), "lane")
-    task, horizon = entered(
-        task,
-        horizon,
-        trainer=trainer,
-        datamodule=datamodule,
-        train_dataloaders=train_dataloaders,
-        val_dataloaders=val_dataloaders,
-        monitor=monitor,
-    )
+    lightning = Lightning(trainer, datamodule, train_dataloaders, val_dataloaders, monitor)
+    task, horizon = entered(task, horizon, lightning)
     asked = Asked(
         verb="sweep",
         task=of_group(task, group),
@@ -332,15 +318,8 @@ def plan(
     began, bounds = time.perf_counter(), range_of(lr_min, lr_max)
     if mine is not None:
         positive("mine", mine)
-    task, horizon = entered(
-        task,
-        horizon,
-        trainer=trainer,
-        datamodule=datamodule,
-        train_dataloaders=train_dataloaders,
-        val_dataloaders=val_dataloaders,
-        monitor=monitor,
-    )
+    lightning = Lightning(trainer, datamodule, train_dataloaders, val_dataloaders, monitor)
+    task, horizon = entered(task, horizon, lightning)
     asked = Asked(
         verb="find",
         task=of_group(task, group),
