@@ -2,6 +2,7 @@
 
     {"schema": "etascope.journal/1", "verb": "find", "asked": {…}, "facts": {…}, "engine": {…}, "budget": 1.0, …}
     {"rung": 0, "steps": 17, "settings": [[seed, lr], …], "curves": […], "eval_s": 0.1, "wall_s": 1.2}
+    {"ended": 4}
     …                         and "options": [{…}, …] beside the settings, where they differ in more than seed and lr
 
 A line counts when its newline is on the disk. A killed process leaves at most one torn line, which the next one cuts
@@ -87,6 +88,7 @@ class Journal:
     def __init__(self, folder: Path | None) -> None:
         self.path = None if folder is None else folder / "journal.jsonl"
         self.head: Head | None = None
+        self.ended: int | None = None  # rungs of a race that was over: a budget in time has no more for it
         self.wall_s = 0.0  # of the units that earlier processes trained
         self._done: dict[Key, Trained] = {}
         if self.path is not None and self.path.exists():
@@ -114,7 +116,9 @@ class Journal:
                 ) from error
 
     def _read(self, line: Any, number: int) -> None:
-        if number > 1:
+        if "ended" in line:
+            self.ended = decode(int, line["ended"], "ended")
+        elif number > 1:
             unit: Unit = decode(Unit, line, "")
             self._done[unit.key] = Trained(unit.curves, unit.eval_s)
             self.wall_s += unit.wall_s
@@ -161,6 +165,12 @@ class Journal:
         """Write one finished unit."""
         line = encode(_unit(rung, steps, settings, trained, wall_s))
         self._append(line if line["options"] else {key: value for key, value in line.items() if key != "options"})
+
+    def end(self, rungs: int) -> None:
+        """Write that the race is over, unless it stands there already."""
+        if self.ended is None:
+            self.ended = rungs
+            self._append({"ended": rungs})
 
     def _append(self, line: Mapping[str, Any]) -> None:
         if self.path is None:

@@ -165,6 +165,8 @@ def _in_time(number: int, to_come: Sequence[Stage], session: Session) -> Stage |
     A rung that an earlier process began keeps its steps.
     """
     stage = to_come[0]
+    if session.journal.ended is not None and number >= session.journal.ended:
+        return None
     if (begun := session.journal.steps_of(number)) is not None:
         return Stage(stage.settings, begun)
     part = min(1.0, session.affordable / sum(s.cost for s in to_come))

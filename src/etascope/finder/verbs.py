@@ -144,6 +144,7 @@ def find(
             so_far = answered(sight, complete=False)
             save(so_far, asked)
             raise Interrupted(so_far) from None
+        session.journal.end(len(session.rungs))
         reason = no_answer_reason(session, sight, bounds)
         if reason is not None:
             record = unanswered(session, head.budget, reason)
