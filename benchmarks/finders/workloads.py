@@ -7,12 +7,9 @@ Both differ in model, data, optimizer, schedule, horizon (200 to 5,000 steps), b
 but the built-in ones.
 """
 
-import csv
 import itertools
-import os
 import sys
-import zlib
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,64 +19,26 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from outside import OUTSIDE, classify, images, loaders, unpacked
+from outside import OUTSIDE, classify, loaders
+from real_data import (
+    RATINGS,
+    bicycles,
+    census,
+    digits_tensors,
+    fashion,
+    messages,
+    next_character,
+    ratings,
+    windows,
+)
 
 import etascope as eta
 from etascope.schedules import multistep
 from etascope.workloads import TASKS, get
 
-RATINGS = 2000  # of the most rated books
-
 
 def squared(model, batch):
     return F.mse_loss(model(batch[0]).squeeze(-1), batch[1])
-
-
-@cache
-def fashion():
-    return images("train").tensors
-
-
-@cache
-def census():
-    """x and y of the census table: numbers standardised, words as indicators; whether income exceeds 50K."""
-    lines = [line.split(", ") for line in unpacked("adult/adult.data.gz").decode().splitlines() if line]
-    columns, parts = list(zip(*lines, strict=True)), []
-    for i, column in enumerate(columns[:-1]):
-        if i in (0, 2, 4, 10, 11, 12):
-            values = np.array(column, float)
-            parts.append(((values - values.mean()) / values.std())[:, None])
-        else:
-            parts.append(np.eye(len(set(column)))[np.unique(column, return_inverse=True)[1]])
-    return torch.from_numpy(np.hstack(parts)).float(), torch.tensor([int(label == ">50K") for label in columns[-1]])
-
-
-@cache
-def bicycles():
-    """x and y of the bicycle table: the hour as sine and cosine, weather and calendar; rents, standardised."""
-    rows = list(csv.DictReader(unpacked("bike-sharing/hour.csv.gz").decode().splitlines()))
-    hours = np.array([float(r["hr"]) for r in rows]) * 2 * np.pi / 24
-    waves = [f(k * hours) for f in (np.sin, np.cos) for k in (1, 2, 3)]
-    names = ("temp", "hum", "windspeed", "workingday", "holiday", "yr", "mnth", "weathersit")
-    x = np.column_stack([*waves, *([float(r[name]) for r in rows] for name in names)])
-    x, y = (x - x.mean(0)) / x.std(0), np.array([float(r["cnt"]) for r in rows])
-    return torch.from_numpy(x).float(), torch.from_numpy((y - y.mean()) / y.std()).float()
-
-
-@cache
-def characters():
-    text = Path(os.environ["ETASCOPE_DATA"], "tinyshakespeare/input.txt").read_text("ascii")
-    alphabet = sorted(set(text))
-    return torch.tensor([alphabet.index(c) for c in text]), len(alphabet)
-
-
-def windows(length, count):
-    ids, size = characters()
-    return ids[: count * (length + 1)].view(count, length + 1), size
-
-
-def next_character(model, batch):
-    return F.cross_entropy(model(batch[0][:, :-1]).flatten(0, 1), batch[0][:, 1:].flatten())
 
 
 # ------------------------------------------------------------------------------------------------- vision
@@ -132,13 +91,6 @@ class Patches(nn.Module):
     def forward(self, x):
         patches = x.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
         return self.head(self.layer(self.patches(patches) + self.where).mean(1))
-
-
-def digits_tensors():
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return torch.from_numpy(x).float() / 16, torch.from_numpy(y).long()
 
 
 def digits_vit():
@@ -243,14 +195,8 @@ class Mean(nn.Module):
 
 def sms_embeddings():
     """Spam by word vectors, AdamW, constant."""
-    lines = [line.split("\t", 1) for line in unpacked("sms-spam/SMSSpamCollection.gz").decode().split("\n") if line]
-    ids = torch.zeros(len(lines), 24, dtype=torch.long)
-    for i, (_, text) in enumerate(lines):
-        words = text.lower().split()[:24]
-        ids[i, : len(words)] = torch.tensor([zlib.crc32(word.encode()) % 4999 + 1 for word in words])
-    spam = torch.tensor([int(label == "spam") for label, _ in lines])
     return eta.Task(
-        model=Mean, loss=classify, optimizer=torch.optim.AdamW, horizon=300, **loaders([ids, spam], 1500, 32),
+        model=Mean, loss=classify, optimizer=torch.optim.AdamW, horizon=300, **loaders(messages(), 1500, 32),
     )  # fmt: skip
 
 
@@ -314,15 +260,12 @@ class Taste(nn.Module):
 
 def goodbooks_taste():
     """Ratings by a perceptron on embeddings, Adam with L2, warmup."""
-    table = np.genfromtxt(unpacked("goodbooks-10k/ratings.csv.gz").decode().splitlines()[1:], delimiter=",", dtype=int)
-    books, counts = np.unique(table[:, 1], return_counts=True)
-    table = table[np.isin(table[:, 1], books[np.argsort(-counts, kind="stable")[:RATINGS]])]
-    user, book = (torch.from_numpy(np.unique(table[:, i], return_inverse=True)[1]) for i in (0, 1))
+    user, book, rating = ratings()
     return eta.Task(
         model=lambda: Taste(int(user.max()) + 1, RATINGS),
         loss=lambda model, batch: F.mse_loss(model(batch[0], batch[1]), batch[2]),
         optimizer=partial(torch.optim.Adam, weight_decay=1e-5), horizon=700, schedule=eta.warmup("5%"),
-        **loaders([user, book, torch.from_numpy(table[:, 2]).float()], 8000, 256),
+        **loaders([user, book, rating], 8000, 256),
     )  # fmt: skip
 
 
