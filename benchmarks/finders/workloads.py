@@ -1,9 +1,11 @@
 """The workloads that finders are judged on, and which of them the method was chosen by.
 
 CHOOSING: the seven built-in tasks and the six of `outside.py`. etascope's method was tried on them while it was made.
-REPORTING: fourteen others, written down and committed before etascope or any peer was run on one of them.
+REPORTING: fourteen others, written down and committed before etascope or any peer was run on one of them; they have
+had a part in changes of the method since.
+FRESH: thirteen more, in `fresh_workloads.py`, for a last judgement: no finder runs on them before the method is frozen.
 
-Both differ in model, data, optimizer, schedule, horizon (200 to 5,000 steps), batch and noise. All need `ETASCOPE_DATA`
+All differ in model, data, optimizer, schedule, horizon (200 to 5,000 steps), batch and noise. All need `ETASCOPE_DATA`
 but the built-in ones.
 """
 
@@ -19,6 +21,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from fresh_workloads import FRESH
 from outside import OUTSIDE, classify, loaders
 from real_data import (
     RATINGS,
@@ -289,4 +292,4 @@ REPORTING = {
 
 
 def workload(name):
-    return (CHOOSING | REPORTING)[name]()
+    return (CHOOSING | REPORTING | FRESH)[name]()
