@@ -143,11 +143,11 @@ def shakespeare_lstm():
 
 
 def shakespeare_bigram():
-    """A table of pairs of characters, AdaGrad, linear decay."""
+    """Pairs of characters as a table of rank 12, AdaGrad, linear decay."""
     rows, size = windows(24, 16_000)
     return eta.Task(
-        model=lambda: nn.Embedding(size, size), loss=next_character, optimizer=torch.optim.Adagrad, horizon=300,
-        schedule=eta.linear(to=0.0), **loaders([rows], 400, 32),
+        model=lambda: nn.Sequential(nn.Embedding(size, 12), nn.Linear(12, size)), loss=next_character,
+        optimizer=torch.optim.Adagrad, horizon=300, schedule=eta.linear(to=0.0), **loaders([rows], 400, 32),
     )  # fmt: skip
 
 
@@ -241,10 +241,16 @@ def adult_auc():
 
 
 def bike_counts():
-    """Poisson regression of the rents of an hour as they are, a perceptron, plain SGD, cosine, 1,200 steps."""
+    """Poisson regression of an hour's rents from their mean on, a perceptron, plain SGD, cosine, 1,200 steps."""
     rents = torch.tensor([float(row["cnt"]) for row in bicycle_hours()])
+
+    def model():
+        net = nn.Sequential(nn.Linear(14, 24), nn.Tanh(), nn.Linear(24, 1))
+        nn.init.constant_(net[2].bias, float(rents.mean().log()))
+        return net
+
     return eta.Task(
-        model=lambda: nn.Sequential(nn.Linear(14, 24), nn.Tanh(), nn.Linear(24, 1)),
+        model=model,
         loss=lambda model, batch: F.poisson_nll_loss(model(batch[0]).squeeze(1), batch[1], full=True),
         optimizer=torch.optim.SGD, horizon=1200, schedule=eta.cosine(), **loaders([bicycles()[0], rents], 2000, 48),
     )  # fmt: skip
