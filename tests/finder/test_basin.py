@@ -1,15 +1,11 @@
 """The basin: what it makes of rungs whose truth is known, and what it expects where they say nothing."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etascope.finder.basin import Seen, _rho, _vertex, axis, fit
-from etascope.finder.race import _passed, sight
-from etascope.records import Curve, Rung
 
 HORIZON = 1000
 GRID = np.arange(-7.0, 3.0, 0.001)
@@ -30,7 +26,7 @@ def seen_of(rungs, decays=True, noise=0.002, **options):
     steps = np.array([float(s) for s in rungs])
     loss = loss_of(x, steps[rung], **options) + noise * rng.standard_normal(len(x))
     n = len(rungs)
-    return Seen(x, loss, rung, steps, np.full(n, 2.0), np.full(n, np.inf), np.ones(n), HORIZON, decays)
+    return Seen(x, loss, rung, steps, np.full(n, 2.0), np.full(n, np.inf), HORIZON, decays)
 
 
 def vertex(steps, **options):
@@ -73,30 +69,3 @@ def test_where_nothing_tells_the_best_drifts_down_and_farther_without_a_decay():
 def test_the_same_evidence_gives_the_same_answer():
     seen = seen_of({20: np.linspace(-4, 0, 8), 200: np.linspace(-3, -1, 4)})
     assert np.array_equal(fit(seen).samples, fit(seen).samples)
-
-
-def constant(lr, steps, points=8):
-    at = [0, *(round(steps * (i + 1) / (points + 1)) for i in range(points)), steps]
-    val = tuple((s, float(loss_of(np.log10(lr), s)) if s else 2.0) for s in at)
-    return Curve(lr, 0, steps, val[-1][1], None, steps, val=val)
-
-
-def test_a_run_at_a_constant_lr_passes_through_shorter_ones():
-    rung = Rung.of(180, [constant(lr, 180) for lr in (1e-3, 1e-2, 1e-1)])
-    half, quarter = _passed(rung)
-    assert (half.steps, quarter.steps) == (80, 40)
-    assert [c.loss for c in half.curves] == [dict(c.val)[80] for c in rung.curves]
-    assert _passed(Rung.of(180, [constant(lr, 180, points=0) for lr in (1e-3, 1e-2, 1e-1)])) == []
-    assert _passed(Rung.of(180, [constant(1e-2, 180)])) == []
-
-
-@pytest.mark.parametrize(("decays", "passed"), [(True, 0), (False, 4)])
-def test_what_was_passed_counts_under_a_constant_schedule_alone(decays, passed, monkeypatch):
-    rungs = [Rung.of(n, [constant(10**x, n) for x in np.linspace(-4, 0, 5)]) for n in (18, 90, 180)]
-    facts = SimpleNamespace(decays=decays, optimizer="Adam()", init_loss=2.0)
-    session = SimpleNamespace(rungs=rungs, facts=facts, horizon=HORIZON, init=lambda curve: 2.0)
-    looked = []
-    monkeypatch.setattr("etascope.finder.race.fit", lambda seen: looked.append(seen))
-    assert len(sight(session).seen.steps) == 3
-    assert len(looked[0].steps) == 3 + passed
-    assert looked[0].doubt.tolist() == [1.0] * 3 + [2.0] * passed

@@ -20,8 +20,8 @@ The vertex, where both flanks cost the same per decade, drifts with them:
 
     v = (s·l + t·r + log₁₀(s / t)) / (s + t)
 
-and far more alike from task to task than either flank: down, by a quarter of a decade per decade of steps where the
-schedule decays, by nearly half where it does not, since there only a smaller lr averages the noise of a longer run
+and far more alike from task to task than either flank: down, by a fifth of a decade per decade of steps where the
+schedule decays, by half of one where it does not, since there only a smaller lr averages the noise of a longer run
 away. That is a prior of its own.
 
 No basin drifts quite along lines: beyond the longest rung seen, l and r stray from them at random, by a part of the
@@ -53,7 +53,7 @@ RIGHT_DRIFT = (0.0, 0.4)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
 RIGHT_SLOPE = (math.log(1.2), 0.4)  # log t
 SLOPE_DRIFT = (-0.25, 0.4)  # log of the factor by which s changes per decade of steps, and of that of t
-VERTEX_DECAYING, VERTEX_CONSTANT = (-0.26, 0.2), (-0.46, 0.28)  # drift of the vertex from the longest rung to H
+VERTEX_DECAYING, VERTEX_CONSTANT = (-0.2, 0.2), (-0.5, 0.22)  # drift of the vertex from the longest rung to H
 TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and the vertex's
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
@@ -76,7 +76,6 @@ class Seen:
         steps: each rung's steps, shape (K,).
         init: each rung's loss at init, shape (K,).
         ceiling: log₁₀ of each rung's smallest lr from which on all diverged, `inf` without one, shape (K,).
-        doubt: each rung's deviations, in those of a rung of final losses, shape (K,).
         horizon: H.
         decays: whether the schedule decays.
     """
@@ -87,7 +86,6 @@ class Seen:
     steps: Floats
     init: Floats
     ceiling: Floats
-    doubt: Floats
     horizon: int
     decays: bool
 
@@ -187,7 +185,7 @@ class _Model:
             np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
         )  # −scale at the rung's best, 0 at init
         self.longest = float(self.age_N.max())
-        self.distrust_N = seen.doubt[self.rung_N] * (1.0 + self.longest - self.age_N)
+        self.distrust_N = 1.0 + self.longest - self.age_N
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
         last = self.age_N == self.longest
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engines import Setting
-from ..records import Rung
 from .basin import Basin, Seen, axis, fit
 from .edge import Edge, find_edge
 from .ladder import Stage, climb, climb_on
@@ -25,9 +24,7 @@ __all__ = ["Range", "Sight", "race", "sight"]
 FIRST_LOOK = (-5.0, 1.0)  # log₁₀ of the first range; it grows by itself
 FARTHEST = (-10.0, 4.0)  # where growing ends
 RISE = 0.1  # a rung covers where at most this part more of the drop is lost than at the best …
-LEAST_SPAN, MOST_SPAN = 0.25, 1.0  # … but at least and at most these decades to each side
-PASSED = (0.5, 0.25)  # of a run at a constant lr: it passes through shorter ones, evaluated there …
-DOUBT = 2.0  # … which count with this times the deviation: one evaluation, of a run that counts already
+LEAST_SPAN, MOST_SPAN = 0.25, 0.6  # … but at least and at most these decades to each side
 
 
 @dataclass(frozen=True)
@@ -194,17 +191,16 @@ def sight(session: Session) -> Sight | None:
     facts, rungs = session.facts, session.rungs
     if all(c.diverged for rung in rungs for c in rung.curves):
         return None
-    seen = _seen(session, rungs)
+    seen = _seen(session)
     if not (seen.init[seen.rung] > seen.loss).any():
         return None
-    passed = [] if facts.decays else [short for rung in rungs[1:] for short in _passed(rung)]
-    doubt = [1.0] * len(rungs) + [DOUBT] * len(passed)
     adapts = not facts.optimizer.startswith("SGD")
     edge = find_edge(rungs, session.horizon, facts.init_loss, decays=facts.decays, adapts=adapts)
-    return Sight(fit(replace(_seen(session, [*rungs, *passed]), doubt=np.array(doubt))), seen, edge)
+    return Sight(fit(seen), seen, edge)
 
 
-def _seen(session: Session, rungs: Sequence[Rung]) -> Seen:
+def _seen(session: Session) -> Seen:
+    rungs = session.rungs
     alive = [(k, c) for k, rung in enumerate(rungs) for c in rung.curves if not c.diverged]
     starts = [[v for c in rung.curves if not math.isnan(v := session.init(c))] for rung in rungs]
     ceiling = np.full(len(rungs), math.inf)
@@ -220,23 +216,6 @@ def _seen(session: Session, rungs: Sequence[Rung]) -> Seen:
         steps=np.array([float(r.steps) for r in rungs]),
         init=np.array([max(values) for values in starts]),
         ceiling=ceiling,
-        doubt=np.ones(len(rungs)),
         horizon=session.horizon,
         decays=session.facts.decays,
     )
-
-
-def _passed(rung: Rung) -> list[Rung]:
-    """The shorter rungs that a rung at a constant lr passed through, as far as it was evaluated there."""
-    alive = [c for c in rung.curves if not c.diverged]
-    if len(alive) < 3:
-        return []
-    common = sorted(set[int].intersection(*({step for step, loss in c.val if math.isfinite(loss)} for c in alive)))
-    shorter = []
-    for wanted in (part * rung.steps for part in PASSED):
-        off = np.abs(np.array(common) - wanted)
-        if common and off.min() < wanted / 3:
-            at = common[int(off.argmin())]
-            curves = [replace(c, steps=at, trained=at, loss=dict(c.val)[at], train=(), val=c.val[:1]) for c in alive]
-            shorter.append(Rung.of(at, curves))
-    return shorter
