@@ -58,6 +58,7 @@ TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and 
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
+AGEING = 3.0  # a point's deviations grow by as many for each decade that its rung is shorter than the longest
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
 WALKERS, BURN, STEPS, THIN = 128, 125, 250, 10
@@ -185,7 +186,7 @@ class _Model:
             np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
         )  # −scale at the rung's best, 0 at init
         self.longest = float(self.age_N.max())
-        self.distrust_N = 1.0 + self.longest - self.age_N
+        self.distrust_N = 1.0 + AGEING * (self.longest - self.age_N)
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
         last = self.age_N == self.longest
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
