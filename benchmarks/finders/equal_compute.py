@@ -1,24 +1,29 @@
 """At equal total compute: find at budget 0.5 and train with its answer, against whole runs of optimizers without an lr.
 
-    python benchmarks/finders/equal_compute.py          # reads results/finders.json and the truths; trains nothing
+    python benchmarks/finders/equal_compute.py --half fresh  # reads finders.json and the truths; trains nothing
 
 Finding and training take 1.5 runs, and so may the others: one whole run at their defaults fits. Both sides are means
 over seeds, as regret, so that workloads compare. A workload counts as no worse where etascope's is at most theirs, and
 as equal within noise where it is at most theirs plus one seed deviation at the best lr.
 """
 
+import argparse
 import json
 
 import numpy as np
 from calibration import LEARNING_RATE_FREE
 from run import STORE
 from summary import judged, truth
+from truth import HALVES
 
 BUDGET = 0.5
 
 
 def main():
-    rows = [row for row in json.loads(STORE.read_text())["rows"] if row["half"] == "reporting"]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--half", choices=HALVES, default="fresh")
+    asked = parser.parse_args()
+    rows = [row for row in json.loads(STORE.read_text())["rows"] if row["half"] == asked.half]
 
     def regrets(method, budget=None):
         own = [row for row in rows if row["method"] == method and row["budget"] == budget]

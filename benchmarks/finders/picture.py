@@ -123,7 +123,7 @@ def picture(lines: Sequence[Line]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--half", choices=HALVES, default="reporting")
+    parser.add_argument("--half", choices=HALVES, default="fresh")
     parser.add_argument("--results", type=Path, default=RESULTS / "finders.json")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()

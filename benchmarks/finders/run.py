@@ -175,7 +175,7 @@ def numbers(kind):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("tasks", nargs="*", help="workloads; default: all of the half")
-    parser.add_argument("--half", choices=HALVES, default="reporting")
+    parser.add_argument("--half", choices=HALVES, default="fresh")
     parser.add_argument("--methods", type=lambda t: t.split(","), default=[], help=", ".join(FAMILIES))
     parser.add_argument("--budgets", type=numbers(float), default=[1.0], help="of etascope, in complete runs")
     parser.add_argument("--seeds", type=numbers(int), default=list(range(10, 15)))

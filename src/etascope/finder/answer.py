@@ -23,7 +23,9 @@ __all__ = ["Pick", "Reason", "finding", "no_answer_reason", "pick", "round_lr", 
 Floats = NDArray[np.float64]
 TOLERANCE = 0.02  # the zone's height, as a part of the drop
 SURE = 2 / 3  # an lr of the zone is that close to the best with at least this part of the answer's own probability
-BEYOND = 2 / 3  # the probability from which on the best is said to lie outside the range that was given
+# The best is said to lie outside the range that was given from this probability on that it is better there by more than
+# the zone's height, or from this one on that it is better by anything, if more than noise is expected.
+BEYOND, SURELY = 2 / 3, 0.85
 POINTS = 61  # of the predicted curve
 # Noise may be all there is from this scatter of neighbours on, if the best basin leaves so much of it: a few settings
 # far apart scatter by their curve alone. Or from so large a residue on. All are parts of the drop.
@@ -151,13 +153,14 @@ def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> Re
         if longest < session.horizon
         else "Check"
     )
-    if all(c.diverged for c in curves):
+    gone = all(c.diverged for c in curves)
+    if gone and not _unmoved(session):
         return Reason(
             "diverges",
             f"everything diverges: none of {len(curves)} settings from {tried} ended below the loss at init.",
             "Check the data, the initialisation and the loss; a lower --lr-min helps if the scale is unusual.",
         )
-    if sight is None or _flat(session):
+    if gone or sight is None or _flat(session):
         return Reason(
             "flat",
             f"the loss is flat: from {tried} no learning rate lowers it in {n.steps(longest)}.",
@@ -182,7 +185,7 @@ def no_answer_reason(session: Session, sight: Sight | None, bounds: Range) -> Re
 
 
 def _border(sight: Sight, bounds: Range) -> Reason | None:
-    """Whether the best lr lies, as good as surely, beyond a bound that the user gave, and is much better there."""
+    """Whether the best lr lies, probably and by much or as good as surely, beyond a bound that the user gave."""
     if bounds.lr_min is None and bounds.lr_max is None:
         return None
     x = axis(sight.seen, above=1.0)
@@ -193,10 +196,11 @@ def _border(sight: Sight, bounds: Range) -> Reason | None:
     if not inside.any():
         return None
     lost = rho[:, inside].min(axis=1) - rho.min(axis=1)
-    beyond = lost > max(TOLERANCE, sight.basin.noise)
-    if beyond.mean() < BEYOND:
+    best, noise = sight.basin.best(x), sight.basin.noise
+    much, beyond = lost > max(TOLERANCE, noise), lost > 0.0
+    if much.mean() < BEYOND and not (beyond.mean() > SURELY and np.median(lost) > noise):
         return None
-    above = float((sight.basin.best(x)[beyond] > x[inside].max()).mean()) > 0.5
+    above = float((best[beyond] > x[inside].max()).mean()) > 0.5
     name, bound, move = ("lr_max", bounds.lr_max, "larger") if above else ("lr_min", bounds.lr_min, "smaller")
     return Reason(
         "border",
@@ -204,6 +208,15 @@ def _border(sight: Sight, bounds: Range) -> Reason | None:
         f"{n.percent(float(np.median(lost[beyond])))} more would be gained.",
         f"Give a {move} --{name.replace('_', '-')} ({name}=), or none; or the bound itself as lr, if it must hold.",
     )
+
+
+def _unmoved(session: Session) -> bool:
+    """Whether the least lr ended where it began, but for rounding: then nothing diverged, nothing trained."""
+    ends = {c.lr: (c.ended, session.init(c)) for rung in session.rungs for c in rung.curves if c.ended is not None}
+    if not ends or min(ends) > min(c.lr for rung in session.rungs for c in rung.curves):
+        return False
+    ended, init = ends[min(ends)]
+    return abs(ended - init) <= 1e-4 * max(max(abs(end), abs(start)) for end, start in ends.values())
 
 
 def _flat(session: Session) -> bool:

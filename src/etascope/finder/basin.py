@@ -30,8 +30,9 @@ decades extrapolated.
 The nine parameters (l_H, b, s, r_H, c, t, the two factors, and the noise) are sampled by an affine-invariant ensemble
 (Goodman & Weare 2010, the stretch move) with a generator of its own, so the same evidence gives the same answer; the
 m_k are linear, and solved for. Points count the less the farther they lie from the best (the shape is a stand-in there)
-and from the longest rung (the drift is not quite a line there). The priors were read off sweeps at eight horizons of
-the workloads that `benchmarks/finders/workloads.py` calls CHOOSING and REPORTING.
+and from the longest rung (the drift is not quite a line there). The priors of the flanks were read off sweeps at eight
+horizons of the workloads that `benchmarks/finders/workloads.py` calls CHOOSING, the vertex's off those and REPORTING,
+adjusted by simulated races on both.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ RIGHT_DRIFT = (0.0, 0.4)  # c
 LEFT_SLOPE = (math.log(1.2), 0.4)  # log s
 RIGHT_SLOPE = (math.log(1.2), 0.4)  # log t
 SLOPE_DRIFT = (-0.25, 0.4)  # log of the factor by which s changes per decade of steps, and of that of t
-VERTEX_DECAYING, VERTEX_CONSTANT = (-0.2, 0.2), (-0.5, 0.22)  # drift of the vertex from the longest rung to H
+VERTEX_DECAYING, VERTEX_CONSTANT = (-0.2, 0.2), (-0.5, 0.22)  # its drift from the longest rung to H
 TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and the vertex's
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
-NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss, as a part of the largest drop
+NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss of the longest rung, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
-AGEING = 3.0  # a point's deviations grow by as many for each decade that its rung is shorter than the longest
+AGEING = 3.0  # a misfit grows by so many times itself for each decade that its rung is shorter than the longest
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
 WALKERS, BURN, STEPS, THIN = 128, 125, 250, 10
@@ -185,10 +186,11 @@ class _Model:
         self.y_N = (
             np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
         )  # −scale at the rung's best, 0 at init
-        self.longest = float(self.age_N.max())
-        self.distrust_N = 1.0 + AGEING * (self.longest - self.age_N)
+        self.last_age = float(self.age_N.max())
+        behind = self.last_age - self.age_N
+        self.distrust_N, self.ageing_N = 1.0 + behind, 1.0 + AGEING * behind
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
-        last = self.age_N == self.longest
+        last = self.age_N == self.last_age
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
         self.low, self.high = float(seen.x.min()) - 4.0, float(seen.x.max()) + 4.0
 
@@ -196,7 +198,7 @@ class _Model:
         """Walkers: the likeliest of many draws from the prior."""
         n = 4000
         draws = np.empty((n, 9))
-        age = self.longest
+        age = self.last_age
         priors = LEFT_DRIFT, LEFT_SLOPE, SLOPE_DRIFT, RIGHT_DRIFT, RIGHT_SLOPE, SLOPE_DRIFT, NOISE
         for column, (mean, deviation) in zip((1, 2, 3, 5, 6, 7, 8), priors, strict=True):
             draws[:, column] = rng.normal(mean, deviation, n)
@@ -221,11 +223,11 @@ class _Model:
         )
         # Learning may set in at once, as if over a cliff, or at the same lr however long the run: Student's tails.
         # And the vertex of an overfitting task may drift twice as far as others.
-        drifts = [(log_s, LEFT_SLOPE), (b, LEFT_DRIFT)]
-        if self.longest < -NEAR:
-            vertex = (_vertex(p, 0.0) - _vertex(p, self.longest)) / -self.longest
-            drifts.append((vertex, VERTEX_DECAYING if self.seen.decays else VERTEX_CONSTANT))
-        for value, (mean, deviation) in drifts:
+        tailed = [(log_s, LEFT_SLOPE), (b, LEFT_DRIFT)]
+        if self.last_age < -NEAR:
+            vertex = (_vertex(p, 0.0) - _vertex(p, self.last_age)) / -self.last_age
+            tailed.append((vertex, VERTEX_DECAYING if self.seen.decays else VERTEX_CONSTANT))
+        for value, (mean, deviation) in tailed:
             log = log - 0.5 * (TAILS + 1) * np.log1p(((value - mean) / deviation) ** 2 / TAILS)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
@@ -234,7 +236,8 @@ class _Model:
 
         rho = _rho(p, self.x_N, self.age_N)
         noise = np.exp(p[:, 8])[:, None]
-        variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N) ** 2)
+        misfit = MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N
+        variance = (self.distrust_N * noise) ** 2 + (self.ageing_N * misfit) ** 2
         log = log - 0.5 * np.log(variance).sum(axis=1)
         # Each rung's best m_k, below init, has a normal prior around the lowest seen; it is solved for and integrated.
         a, w = 1.0 - rho, 1.0 / variance

@@ -194,9 +194,13 @@ def sight(session: Session) -> Sight | None:
     seen = _seen(session)
     if not (seen.init[seen.rung] > seen.loss).any():
         return None
-    adapts = not facts.optimizer.startswith("SGD")
-    edge = find_edge(rungs, session.horizon, facts.init_loss, decays=facts.decays, adapts=adapts)
+    edge = find_edge(rungs, session.horizon, facts.init_loss, decays=facts.decays, adapts=_adapts(facts.optimizer))
     return Sight(fit(seen), seen, edge)
+
+
+def _adapts(optimizer: str) -> bool:
+    """Whether an optimizer adapts its steps, by its name; one that is not known, of a training function, may."""
+    return "SGD" not in optimizer.partition("(")[0]
 
 
 def _seen(session: Session) -> Seen:
