@@ -49,3 +49,15 @@ def test_the_border_names_the_bound_and_says_what_lies_beyond():
     with pytest.raises(eta.NoAnswer, match=r"lr_min=1") as refused:
         eta.find(bowl, horizon=1000, lr_min=1.0)
     assert "smaller" in refused.value.next_move
+
+
+def test_what_never_moves_is_flat_even_where_rounding_lifts_it():
+    with pytest.raises(eta.NoAnswer) as refused:
+        eta.find(lambda lr, steps, seed: 1.0 + 1e-9 * (steps > 0), horizon=100)
+    assert refused.value.record.kind == "flat"
+
+
+def test_what_ends_far_above_its_start_at_every_lr_diverges():
+    with pytest.raises(eta.NoAnswer) as refused:
+        eta.find(lambda lr, steps, seed: 1.0 + (steps > 0), horizon=100)
+    assert refused.value.record.kind == "diverges"
