@@ -1,6 +1,5 @@
 """What a race must not claim, and what it must still find: noise, unknown starts, bounds, budgets in time."""
 
-import contextlib
 import time
 from functools import partial
 
@@ -26,18 +25,10 @@ def noise(lr, steps, seed):
     return 1.0 + 0.01 * np.random.default_rng([seed, steps, int(lr * 1e12) % 2**31]).standard_normal()
 
 
-def test_noise_alone_is_hardly_ever_an_answer():
-    """A basin can be read into two dozen random numbers now and then: of 20 seeds, into those of one."""
-    said = []
-    for seed in range(6):
-        with contextlib.suppress(eta.NoAnswer):
-            said.append(eta.find(noise, horizon=2000, seed=seed).lr)
-    assert len(said) <= 1
-
-
-def test_its_refusal_says_that_it_is_noise():
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_alone_is_no_answer(seed):
     with pytest.raises(eta.NoAnswer, match="noise is larger than the effect"):
-        eta.find(noise, horizon=2000, seed=0)
+        eta.find(noise, horizon=2000, seed=seed)
 
 
 def test_no_gradient_is_no_answer_though_every_seed_starts_elsewhere():

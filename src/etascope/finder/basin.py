@@ -61,7 +61,7 @@ NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss of the lon
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
-WALKERS, BURN, STEPS, THIN = 128, 125, 250, 10
+WALKERS, BURN, STEPS, THIN = 128, 250, 125, 5  # with half the burn-in, noise alone now and then passed for a basin
 NEAR = 0.02  # decades short of H: no drift is left to speak of
 GRID = 0.02  # decades, of lrs at which the best is looked for
 
