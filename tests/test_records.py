@@ -298,7 +298,7 @@ class TestWriting:
         def full(fd: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(records.os, "fsync", full)
+        monkeypatch.setattr(records.evidence.os, "fsync", full)
         with pytest.raises(RecordError, match="No space left on device") as raised:
             write_atomically(path, "new")
         assert isinstance(raised.value.__cause__, OSError)

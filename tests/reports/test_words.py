@@ -76,7 +76,7 @@ def test_print_shows_the_answer_and_notebooks_the_card(make):
     assert str(record) == reports.answer(record)
     fragment = record._repr_html_()
     assert "<html" not in fragment and "<svg" in fragment and "Use 1.1e-2" in fragment
-    assert records._text_hook is reports.answer
+    assert records.evidence._text_hook is reports.answer
 
 
 @pytest.mark.parametrize("goes", ["answer", "text"])

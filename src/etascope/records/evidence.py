@@ -27,10 +27,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import numbers as n
-from ._json import Loss, Lr, decode_fields, encode, plain
-from .errors import RecordError
-from .storage import write_atomically
+from .. import numbers as n
+from .._json import Loss, Lr, decode_fields, encode, plain
+from ..errors import RecordError
+from ..storage import write_atomically
 
 __all__ = [
     "Curve",

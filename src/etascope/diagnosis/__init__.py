@@ -1,0 +1,1 @@
+"""Is it the learning rate? What the log of a run says."""
