@@ -27,8 +27,8 @@ from etascope.records import (
     Unanswered,
     Verdict,
     load,
-    write_atomically,
 )
+from etascope.storage import write_atomically
 
 INF = math.inf
 SHARED: dict[str, Any] = {

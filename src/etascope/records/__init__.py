@@ -1,8 +1,7 @@
 """What comes out of etascope: frozen, versioned records with a JSON round trip. No torch.
 
-    evidence     what `find` and `sweep` trained, and their answers
-    run          what `watch` saw of one run, and what it decided
-    diagnosis    what `diagnose` says of one run's log
+`evidence` is what `find` and `sweep` trained, and their answers; `run` is what `watch` saw of one run, and what it
+decided; `diagnosis` is what `diagnose` says of one run's log.
 """
 
 from .evidence import (
