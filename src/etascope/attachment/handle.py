@@ -6,14 +6,16 @@ import functools
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any, Literal, SupportsFloat, TypeAlias
 
 import torch
 from torch.compiler import is_dynamo_compiling
 
+from .._json import encode
 from ..errors import OptionError
+from ..schedules import Bound
 from ..schedules.units import as_count, as_number
 from .blocks import MASK, Blocks
 from .entries import PEAK, Group, entry, keep_tensors, lr_scale, read, replace_tensors, writer
@@ -47,7 +49,7 @@ class Handle:
     # Slots are found faster, and every update pays for it.
     __slots__ = (
         "__weakref__", "_added", "_attached", "_blocks", "_clock", "_complete", "_current", "_entries", "_groups",
-        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_peaks", "_scale", "_scaled", "_setup", "_size",
+        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_passing", "_peaks", "_scale", "_scaled", "_setup", "_size",
         "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
     )  # fmt: skip
 
@@ -57,7 +59,7 @@ class Handle:
         self._optimizer = weakref.ref(optimizer)
         self._here = setup
         self._clock, self._added = clock, added
-        self._attached, self._warned, self._complete = True, False, False
+        self._attached, self._warned, self._complete, self._passing = True, False, False, False
         self._look_at = 0
         self._states: list[Any] = []
         self._groups: list[Group] = optimizer.param_groups
@@ -126,6 +128,30 @@ class Handle:
             for own, d in zip(self._peaks, driven, strict=True)
         ]
 
+    @property
+    def schedule(self) -> Bound | None:
+        """The schedule of the first param group's lr, bound to its run; None where none multiplies it."""
+        driven = self._current.of(0).get("lr")
+        return None if driven is None or driven.absolute or "lr" not in self._peaks[0] else driven.bound
+
+    def altered(self) -> tuple[float, float] | None:
+        """The first plain lr that is not what the handle wrote last, and what that was; None if all are."""
+        if self._complete:
+            i = self._step & MASK
+            for group, key, values, base in self._entries:
+                if key == "lr" and group["lr"] != base * values[i]:
+                    return float(group["lr"]), base * values[i]
+        return None
+
+    def rewrite(self) -> None:
+        """Write the present values again, over what somebody else wrote in their place."""
+        self._must_be_attached()
+        self._write()
+
+    def pass_over(self, on: bool = True) -> None:
+        """Leave the next call of `optimizer.step()` uncounted, as its gradients were dropped; False takes that back."""
+        self._passing = on
+
     def advance(self, n: int = 1) -> None:
         """Count n updates, for `clock="manual"`.
 
@@ -138,7 +164,19 @@ class Handle:
                 "This handle counts the optimizer's updates itself, and advance() would count them twice.",
                 'Leave it out, or attach with clock="manual".',
             )
-        self.step = self._step + as_count(n, "advance(n)", least=1)
+        n = as_count(n, "advance(n)", least=1)
+        passed, self._passing = self._passing, False
+        self.step = self._step + n - passed
+
+    @property
+    def factors(self) -> list[dict[str, Any]]:
+        """What the metric-driven factors remember, as plain data. Can be set, to what it was."""
+        return [encode(state) for state in self._states]
+
+    @factors.setter
+    def factors(self, states: Sequence[Mapping[str, Any]]) -> None:
+        pairs = zip(self._setup.factors, states, strict=True)
+        self._states = [factor.state_from_json(state) for factor, state in pairs]
 
     def observe(self, metric: SupportsFloat) -> float:
         """Show a metric to the factors, and change the scale as they say; several processes show the same one.
@@ -267,6 +305,9 @@ class Handle:
             return
         # A fused optimizer under a gradient scaler comes here on skipped steps too.
         if self._scaled and (found_inf := getattr(optimizer, "found_inf", None)) is not None and found_inf.item():
+            return
+        if self._passing:
+            self._passing = False
             return
         self._step = step = self._step + 1
         if optimizer.param_groups is not self._groups:

@@ -32,7 +32,7 @@ from .._json import decode_fields
 __all__ = ["SCHEMA", "Action", "Decision", "Note", "exact"]
 
 SCHEMA = "etascope.watch/1"
-Action = Literal["none", "skip", "rewind", "scale", "stop"]
+Action = Literal["none", "skip", "rewind", "scale", "restore", "stop"]
 
 
 def exact(value: Any) -> Any:
@@ -109,7 +109,7 @@ class Decision(_Said):
         code: the check that raised the alarm; empty where a policy acts by itself.
         policy: the policy that answered; empty where none did.
         action: "none", "skip" (this update is not made), "rewind" (to `to_step`, and this update is not made), "scale"
-            (the factor on the lr changes) or "stop".
+            (the factor on the lr changes), "restore" (the schedule's lr is written again) or "stop".
         taken: whether it was carried out.
         said: a sentence with its numbers.
         numbers: the numbers of the sentence, by name.

@@ -1,0 +1,46 @@
+"""ETA011: the schedule does not fit the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import numbers as n
+from .base import NoteCheck, Said, View
+
+
+class ScheduleFits(NoteCheck):
+    """The run is longer or shorter than its schedule.
+
+    Three ways: the run goes on though its horizon is over; the lr is 0 (or a thousandth of its highest) while more
+    than a twentieth of the run is still to come; the run ended with less than nine tenths of its horizon done, the lr
+    above a tenth of its highest and nobody having stopped it, so that the decay which should have ended it never came.
+
+    **What to do.** `handle.extend(horizon=...)` for a longer run; the real number of updates as `horizon` otherwise:
+    updates, not batches, and not steps of all processes together.
+    """
+
+    code = "ETA011"
+    title = "schedule does not fit the run"
+    on = frozenset({"block", "end"})
+
+    def inapplicable(self, view: View) -> str:
+        return "" if view.run.horizon else "the horizon is not known"
+
+    def look(self, view: View, about: dict[str, Any]) -> Said | None:
+        horizon = view.run.horizon
+        if horizon is None or not view.blocks:
+            return None
+        highest, step = max(b.lr for b in view.blocks), view.step
+        numbers = {"horizon": horizon, "lr": view.signals.lr}
+        if step > horizon:
+            said = f"update {step:,} of a run of {horizon:,}: the schedule is over"
+            return Said(said, "handle.extend(horizon=...), or stop.", numbers)
+        if "why" in about:
+            if about["why"] == "over" and step < 0.9 * horizon and view.signals.lr > 0.1 * highest:
+                said = f"the run ended after {step:,} of {horizon:,} updates, at lr {n.lr(view.signals.lr)}"
+                return Said(said, "Give the real number of updates as the horizon.", numbers)
+            return None
+        if highest > 0 and view.signals.lr < 1e-3 * highest and step < 0.95 * horizon and step > horizon * 0.2:
+            said = f"the lr is {view.signals.lr:.1e} at update {step:,} of {horizon:,}: the decay is over too soon"
+            return Said(said, "Give the real number of updates as the horizon.", numbers)
+        return None

@@ -1,0 +1,415 @@
+"""The controller: observations in, decisions out. No torch, no clock, no files, no randomness.
+
+    controller = Controller(Run(horizon=20_000), (rewind(),))
+    decision = controller.observe(step, loss, lr, grad)       # before each update
+
+The same observations in the same order give the same decisions to the bit, in a live run, in a replay of its log, and
+after `from_json(to_json())`. What it wants done it says in attributes that hold until the next call: `take` (keep this
+state of the model), `steps_kept` (which states to keep), `factor` (on the lr).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..records.run import Decision, Note, exact
+from .checks import CHECKS, Event, NoteCheck, View
+from .checks.eta001_non_finite import NonFinite
+from .checks.eta002_diverging import Diverging
+from .checks.eta003_spike import Spike
+from .checks.eta005_edge import Edge
+from .checks.eta013_changed import Changed
+from .policies import Alarm, Answer, Policy, Scene, name_of
+from .run import Probe, Run
+from .signals import Level, Signals
+
+__all__ = ["Controller", "Kept"]
+
+QUIET = 50  # observations after an alarm that nobody acted on before there can be another
+APART = 10  # blocks between two notes of one check
+FIRST_PROBES, LAST_PROBES = 3, 8  # kept
+TOLERATED = 3  # gradients in a row that a gradient scaler may overflow while it looks for its scale
+ON_UPDATE = (NonFinite(), Spike())
+ON_WEIGHTS = Diverging()
+ON_PROBE = Edge()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state of the model that can be gone back to.
+
+    Attributes:
+        step: updates made before it.
+        seen: the observation it was taken at.
+        where: where the loss was.
+        good: whether enough observations in line have come since.
+    """
+
+    step: int
+    seen: int
+    where: Level
+    good: bool = False
+
+
+class Controller:
+    """Watches one run.
+
+    Args:
+        run: what is known of it.
+        policies: what to do about it; the first that answers an alarm is followed, the factors of all multiply.
+        every: updates between two states that are kept; default a 25th of the horizon, 25 to 500.
+        healthy: observations in line after which a kept state is good; default 20.
+        keep: good states that are kept; default 3.
+        bounds: the least and the largest product of all factors; default a thousandth and 10.
+        interventions: rewinds, cuts and stops that are carried out at most; default 100.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        policies: Sequence[Policy[Any]] = (),
+        *,
+        every: int | None = None,
+        healthy: int = 20,
+        keep: int = 3,
+        bounds: tuple[float, float] = (1e-3, 10.0),
+        interventions: int = 100,
+    ) -> None:
+        self.run, self.policies = run, tuple(policies)
+        self.every = every or max(25, min(500, (run.horizon or 2500) // 25))
+        self.healthy, self.keep, self.bounds, self.interventions = healthy, keep, bounds, interventions
+        self.signals = Signals(run.horizon)
+        self.view = View(run, self.signals)
+        self.seen = -1
+        self.kept: list[Kept] = []
+        self.take = self.should_stop = False
+        self.acted = 0
+        self.factor, self.factors = 1.0, {name_of(policy): 1.0 for policy in self.policies}
+        self.news: list[Note | Decision] = []  # since they were last taken away
+        self._states: list[Any] = [policy.init() for policy in self.policies]
+        self._quiet = self._overflows = self._skips = 0
+        self._rewound = False  # and no loss in line since
+        self._bad = math.nan  # the first loss whose update was left out
+        self._phase, self._direction = 0, 0
+        self._spoken: dict[str, tuple[int, int]] = {}  # code -> (phase, block)
+        self._attending: list[int] = []
+        self._refactor()
+
+    # what comes in
+
+    def observe(self, step: int, loss: float, lr: float, grad: float | None = None) -> Decision | None:
+        """One loss, before its update.
+
+        Args:
+            step: updates made so far.
+            loss: the loss of the batch.
+            lr: the lr of the first param group.
+            grad: the norm of the whole gradient, where it was taken; default None.
+
+        Returns:
+            A decision where there is an alarm.
+        """
+        self.seen += 1
+        self.take = False
+        self.view.step = step
+        signals = self.signals
+        finite_grad = grad is None or grad - grad == 0.0
+        if not finite_grad and self.run.scaled and self._overflows < TOLERATED:
+            self._overflows += 1  # the scaler skips this update by itself
+            grad, finite_grad = None, True
+        elif grad is not None and finite_grad:
+            self._overflows = 0
+        if not finite_grad or signals.is_out_of_line(loss):
+            return self._out_of_line(loss, lr, grad)
+        ended = signals.fold(step, loss, lr, grad)
+        if signals.fast > signals.high and not self._quiet and signals.is_astray:
+            alarm = ON_WEIGHTS.alarm(self.view, loss, grad)
+            if alarm is not None:
+                return self._decide(alarm, lr)
+        self._in_line(step, loss, lr)
+        if ended:
+            self._end_block()
+        return None
+
+    def validate(self, step: int, loss: float) -> None:
+        """A validation loss."""
+        self.view.step = step
+        self.view.validations.append((step, loss, self.signals.level))
+        for i, policy in enumerate(self.policies):
+            self._states[i], answer = policy.validated(self._states[i], loss, self._scene(self.signals.lr))
+            self._by_itself(policy, answer)
+        self._refactor()
+        self._look("validation", {})
+
+    def probe(self, step: int, probe: Probe) -> Decision | None:
+        """What was sampled; a decision where that raises an alarm."""
+        self.view.step = step
+        probes = self.view.probes
+        probes.append((step, probe))
+        if len(probes) > FIRST_PROBES + LAST_PROBES:
+            del probes[FIRST_PROBES]
+        for i, policy in enumerate(self.policies):
+            self._states[i], answer = policy.probed(self._states[i], probe, self._scene(self.signals.lr))
+            self._by_itself(policy, answer)
+        self._refactor()
+        self._look("probe", {})
+        alarm = None if self._quiet else ON_PROBE.alarm(self.view, self.signals.loss, None)
+        return None if alarm is None else self._decide(alarm, self.signals.lr)
+
+    def changed(self, step: int, found: float, written: float) -> Decision | None:
+        """Somebody else has written the lr."""
+        self.view.step = step
+        said = self._look("lr", {"found": found, "written": written})
+        if said is None:
+            return None
+        return self._decide(Alarm(Changed.code, said.said, said.numbers, self.signals.loss, of="schedule"), written)
+
+    def end(self, step: int, why: str) -> None:
+        """The run is over; `why` is "over", "stopped", or the name of what was raised."""
+        self.view.step = step
+        self._look("end", {"why": why})
+
+    # what it wants
+
+    @property
+    def steps_kept(self) -> tuple[int, ...]:
+        """The steps of all states that may be gone back to."""
+        return tuple(kept.step for kept in self.kept)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a policy is in the midst of something, so that decisions must not come late."""
+        return self.run.act and (self._rewound or self._skips > 0)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the schedule's lr is to be written again where somebody else has written another."""
+        return self.run.act and "follow" in self.factors
+
+    def checks(self) -> dict[str, str]:
+        """Each check by its code: how often it spoke, "quiet", or why it does not apply."""
+        return {
+            check.code: check.inapplicable(self.view)
+            or (f"spoke, last in block {self._spoken[check.code][1]}" if check.code in self._spoken else "quiet")
+            for check in CHECKS
+        }
+
+    # observations
+
+    def _out_of_line(self, loss: float, lr: float, grad: float | None) -> Decision | None:
+        if self._quiet:  # nobody acted on the alarm before this
+            self._quiet -= 1
+            if self._quiet == 0:
+                if math.isfinite(loss):
+                    self.signals.accept(loss)
+                else:
+                    self._quiet = QUIET
+            return None
+        for check in ON_UPDATE:
+            if (alarm := check.alarm(self.view, loss, grad)) is not None:
+                return self._decide(alarm, lr)
+        return None
+
+    def _in_line(self, step: int, loss: float, lr: float) -> None:
+        if self._quiet:
+            self._quiet -= 1
+            if self._quiet == 0 and self.signals.is_astray:
+                self.signals.accept(self.signals.fast)
+        if self._skips:
+            self._look("data", {"loss": self._bad, "skips": self._skips})
+            self._skips = self.view.held = 0
+        self._rewound = False
+        if self._attending:
+            scene = self._scene(lr)
+            for i in self._attending:
+                self._states[i], answer = self.policies[i].observed(self._states[i], loss, scene)
+                self._by_itself(self.policies[i], answer)
+            self._refactor()
+        kept = self.kept
+        if kept and not kept[-1].good and kept[-1].seen <= self.seen - self.healthy:
+            kept[-1] = Kept(kept[-1].step, kept[-1].seen, kept[-1].where, True)
+            del kept[: -self.keep]
+        if not kept:
+            kept.append(Kept(step, self.seen, self.signals.where, True))
+            self.take = True
+        elif step >= kept[-1].step + self.every and kept[-1].good and not self._quiet and self.signals.is_settled:
+            kept.append(Kept(step, self.seen, self.signals.where))
+            self.take = True
+
+    def _end_block(self) -> None:
+        blocks = self.signals.blocks
+        if len(blocks) > 1:
+            before, now = blocks[-2].lr, blocks[-1].lr
+            direction = (now > before * 1.001) - (now < before * 0.999)
+            if direction != self._direction:
+                self._direction = direction
+                self._phase += 1
+        self._look("block", {})
+
+    # decisions
+
+    def _scene(self, lr: float) -> Scene:
+        good = tuple(kept.step for kept in self.kept if kept.good)
+        return Scene(self.signals, self.view.step, good, lr, late=self.run.lag > 0 and not self.troubled)
+
+    def _decide(self, alarm: Alarm, lr: float) -> Decision:
+        scene, act = self._scene(lr), self.run.act
+        if self.kept and not self.kept[-1].good:
+            self.kept.pop()  # what was taken shortly before an alarm is not to be trusted
+        answer, by = None, ""
+        for i, policy in enumerate(self.policies):
+            state, answer = policy.alarmed(self._states[i], alarm, scene)
+            if answer is not None:
+                by = name_of(policy)
+                if act:
+                    self._states[i] = state
+                break
+        if act and answer is not None and answer.action in ("rewind", "scale", "stop"):
+            if self.acted >= self.interventions:
+                said = f"{self.acted} interventions were made, and no more are allowed"
+                answer = Answer("none", said)
+            self.acted += 1
+        self._spoken[alarm.code] = self._phase, len(self.signals.blocks)
+        return self._carry_out(alarm, answer, by, lr)
+
+    def _carry_out(self, alarm: Alarm, answer: Answer | None, by: str, lr: float) -> Decision:
+        act = self.run.act and answer is not None
+        to: Kept | None = None
+        if answer is not None and answer.action in ("rewind", "stop"):
+            good = [kept for kept in self.kept if kept.good]
+            to = good[-1 - answer.back] if good else None
+        if act and answer is not None:
+            if to is not None:
+                del self.kept[self.kept.index(to) + 1 :]
+                self.signals.go_back(to.where)
+                self._skips, self._rewound = 0, True
+            if answer.action == "skip":
+                self._skips += 1
+                self._bad = alarm.loss if self._skips == 1 else self._bad
+                self.view.skipped += 1
+                self.view.held = self._skips if self._rewound else 0
+            if answer.anew:
+                self.signals.accept(alarm.loss)
+            self.should_stop = self.should_stop or answer.action == "stop"
+            self._refactor()
+        if answer is None or answer.action == "none" or not act:
+            self._quiet = 0 if alarm.of == "schedule" else QUIET
+        would = "" if act or answer is None else "would be done: "
+        said = alarm.said if answer is None else f"{alarm.said}; {would}{answer.said}"
+        decision = Decision(
+            self.seen, self.view.step, alarm.code, by, answer.action if answer else "none", act, said,
+            {**alarm.numbers, **(answer.numbers if answer else {})}, to.step if to else None, self.factor,
+        )  # fmt: skip
+        self.news.append(decision)
+        return decision
+
+    def _by_itself(self, policy: Policy[Any], answer: Answer | None) -> None:
+        """A policy acts without an alarm: its factor, or a stop."""
+        if answer is None:
+            return
+        self._refactor()
+        act = self.run.act
+        if act and answer.action == "stop":
+            self.should_stop = True
+        would = "" if act else "would be done: "
+        self.news.append(
+            Decision(
+                self.seen, self.view.step, "", name_of(policy), answer.action, act, would + answer.said,
+                dict(answer.numbers), None, self.factor,
+            )
+        )  # fmt: skip
+
+    def _refactor(self) -> None:
+        """The factors that follow from the states."""
+        product = 1.0
+        attending: list[int] = []
+        for i, (policy, state) in enumerate(zip(self.policies, self._states, strict=True)):
+            own = policy.on_lr(state)
+            self.factors[name_of(policy)] = own
+            product *= own
+            if policy.attends(state):
+                attending.append(i)
+        self._attending = attending
+        self.factor = min(self.bounds[1], max(self.bounds[0], product))
+
+    # notes
+
+    def _look(self, event: Event, about: dict[str, Any]) -> Any:
+        said = None
+        for check in CHECKS:
+            if not isinstance(check, NoteCheck) or event not in check.on or check.inapplicable(self.view):
+                continue
+            at = self._phase, len(self.signals.blocks)
+            before = self._spoken.get(check.code)
+            often = event in ("block", "validation", "probe")
+            if often and before is not None and (before[0] == at[0] or at[1] - before[1] < APART):
+                continue
+            if (said := check.look(self.view, about)) is not None:
+                self._spoken[check.code] = at
+                self.news.append(Note(self.seen, self.view.step, check.code, said.said, said.move, dict(said.numbers)))
+        return said
+
+    # the state
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain data, floats to the bit."""
+        view = self.view
+        return {
+            "run": self.run.to_json(),
+            "policies": [policy.to_json() for policy in self.policies],
+            "states": [p.state_to_json(s) for p, s in zip(self.policies, self._states, strict=True)],
+            "options": {
+                "every": self.every, "healthy": self.healthy, "keep": self.keep, "bounds": list(self.bounds),
+                "interventions": self.interventions,
+            },
+            "signals": self.signals.to_json(),
+            "seen": self.seen,
+            "step": view.step,
+            "skipped": view.skipped,
+            "held": view.held,
+            "validations": exact(view.validations),
+            "probes": [[step, exact(probe.to_json())] for step, probe in view.probes],
+            "kept": [exact([k.step, k.seen, k.where.level, k.where.spread, k.where.fast, k.good]) for k in self.kept],
+            "should_stop": self.should_stop,
+            "acted": self.acted,
+            "quiet": self._quiet,
+            "overflows": self._overflows,
+            "skips": self._skips,
+            "rewound": self._rewound,
+            "bad": exact(self._bad),
+            "phase": [self._phase, self._direction],
+            "spoken": {code: list(at) for code, at in self._spoken.items()},
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Controller:
+        """The inverse of `to_json`."""
+        options = dict(data["options"])
+        options["bounds"] = tuple(options["bounds"])
+        policies = [Policy.from_json(own) for own in data["policies"]]
+        controller = cls(Run.from_json(data["run"]), policies, **options)
+        controller._states = [p.state_from_json(s) for p, s in zip(policies, data["states"], strict=True)]
+        controller.signals = Signals.from_json(data["signals"])
+        controller.view = View(
+            controller.run,
+            controller.signals,
+            data["step"],
+            [(int(step), float(loss), float(level)) for step, loss, level in data["validations"]],
+            [(int(step), Probe.from_json(probe)) for step, probe in data["probes"]],
+            data["skipped"],
+            data["held"],
+        )
+        controller.seen, controller.acted, controller.should_stop = data["seen"], data["acted"], data["should_stop"]
+        controller.kept = [
+            Kept(int(step), int(seen), Level(float(level), float(spread), float(fast)), bool(good))
+            for step, seen, level, spread, fast, good in data["kept"]
+        ]
+        controller._quiet, controller._overflows = data["quiet"], data["overflows"]
+        controller._skips, controller._rewound, controller._bad = data["skips"], data["rewound"], float(data["bad"])
+        controller._phase, controller._direction = data["phase"]
+        controller._spoken = {code: (at[0], at[1]) for code, at in data["spoken"].items()}
+        controller._refactor()
+        return controller

@@ -1,0 +1,250 @@
+"""The log of a watched run: written as it goes, a line at a time, and read back. Its format stands in `records.run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import RecordError
+from ..records.run import SCHEMA, Decision, Note, exact
+from ..storage import unwritable
+
+__all__ = ["Log", "LogWriter", "Observed", "read_log"]
+
+BLOCK = 64  # observations a line
+
+
+class Observed(NamedTuple):
+    """One observation as it was logged."""
+
+    seen: int
+    step: int
+    loss: float
+    lr: float
+    grad: float | None
+
+
+@dataclass
+class Log:
+    """A run's log.
+
+    Attributes:
+        lines: its lines as plain data, the header first.
+        damaged: what could not be read of it, in words; empty where all was.
+    """
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    damaged: str = ""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What was known of the run before its first step."""
+        return self.lines[0]
+
+    def of(self, kind: str) -> Iterator[dict[str, Any]]:
+        """The lines of a kind."""
+        return (line for line in self.lines if line["kind"] == kind)
+
+    @property
+    def notes(self) -> list[Note]:
+        """What the checks noted."""
+        return [Note.from_json(line) for line in self.of("note")]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What was decided."""
+        return [Decision.from_json(line) for line in self.of("decision")]
+
+    def observations(self) -> Iterator[Observed]:
+        """Every observation, in order."""
+        for line in self.of("steps"):
+            yield from observations_of(line)
+
+    def to_text(self) -> str:
+        """The log as JSONL."""
+        return "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.lines)
+
+
+def observations_of(line: Mapping[str, Any]) -> Iterator[Observed]:
+    """The observations in a line of kind "steps"."""
+    grads = {int(i): float(norm) for i, norm in line.get("grad", ())}
+    for i, (loss, lr) in enumerate(zip(line["loss"], line["lr"], strict=True)):
+        yield Observed(line["seen"] + i, line["step"] + i, float(loss), float(lr), grads.get(i))
+
+
+def read_log(path: str | os.PathLike[str]) -> Log:
+    """Read the log of a watched run. A last line that was cut off is passed over, and said so.
+
+    Raises:
+        RecordError: the file is missing, is no such log, or is damaged elsewhere than at its end.
+    """
+    path = Path(path)
+    try:
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}", "Check the path.") from error
+    log = Log()
+    for i, text in enumerate(texts):
+        try:
+            line = json.loads(text)
+            _check(line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if i and i == len(texts) - 1:
+                log.damaged = f"the last line of {path.name} was cut off and is passed over"
+                break
+            if i == 0:
+                break
+            raise RecordError(f"line {i + 1} of {path} is damaged: {error}", "Take that line out.") from error
+        log.lines.append(line)
+    if not log.lines or log.header.get("schema") != SCHEMA:
+        found = log.lines[0].get("schema") if log.lines else None
+        raise RecordError(
+            f"{path} is no log of a watched run (its first line has the schema {found!r}, not {SCHEMA!r})",
+            f"Give the file that eta.watch wrote; other logs are read by `etascope diagnose {path}`.",
+        )
+    return log
+
+
+def _check(line: Any) -> None:
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+        raise ValueError("it is no object with a kind")
+    if line["kind"] == "steps":
+        for _ in observations_of(line):
+            pass
+
+
+class LogWriter:
+    """Writes a log as the run goes; observations in blocks, all else at once.
+
+    Args:
+        path: the file, which is begun anew; None keeps the log in memory.
+        header: what is known of the run.
+        sinks: each is shown every line, as plain data, after it was written.
+
+    A file that can no longer be written (a full disk) is left as it is: `fault` says why, and what comes after is kept
+    in memory alone, since a training is not to end for its log.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        header: Mapping[str, Any],
+        sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.log = Log()
+        self.fault: RecordError | None = None
+        self._sinks = list(sinks)
+        self._file: BufferedWriter | None = None
+        self._seen = self._step = 0
+        self._loss: list[float] = []
+        self._lr: list[float] = []
+        self._lrs: list[list[float]] = []
+        self._grad: list[tuple[int, float]] = []
+        if self.path is not None:
+            self._open("wb")
+        self.write("header", {"schema": SCHEMA, **header})
+
+    def observe(
+        self, seen: int, step: int, loss: float, lr: float, grad: float | None = None, lrs: list[float] | None = None
+    ) -> None:
+        """One observation; `lrs` are those of the further param groups, where they are not all `lr`."""
+        losses = self._loss
+        i = len(losses)
+        if i and (i >= BLOCK or step != self._step + i or seen != self._seen + i or (lrs is None) == bool(self._lrs)):
+            self.flush()
+            i = 0
+        if not i:
+            self._seen, self._step = seen, step
+        losses.append(loss)
+        self._lr.append(lr)
+        if lrs is not None:
+            self._lrs.append(lrs)
+        if grad is not None:
+            self._grad.append((i, grad))
+
+    def write(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Anything else, after the observations before it."""
+        self.flush()
+        self._line({"kind": kind, **data})
+
+    def flush(self) -> None:
+        """Write what there is of a block."""
+        if not self._loss:
+            return
+        line: dict[str, Any] = {"kind": "steps", "seen": self._seen, "step": self._step}
+        line["loss"], line["lr"] = self._loss, self._lr
+        if self._lrs:
+            line["lrs"] = self._lrs
+        if self._grad:
+            line["grad"] = self._grad
+        self._loss, self._lr, self._lrs, self._grad = [], [], [], []
+        self._line(line)
+
+    def cut(self, seen: int) -> None:
+        """Forget what was logged of observations after `seen`, as a run does that goes on from a checkpoint."""
+        self.flush()
+        kept: list[dict[str, Any]] = []
+        for line in self.log.lines:
+            if line["kind"] == "steps" and line["seen"] <= seen < line["seen"] + len(line["loss"]) - 1:
+                count = seen - line["seen"] + 1
+                line = {name: own[:count] if isinstance(own, list) else own for name, own in line.items()}
+                if "grad" in line:
+                    line["grad"] = [(i, norm) for i, norm in line["grad"] if i < count]
+            if line.get("seen", -1) <= seen and line["kind"] != "end":
+                kept.append(line)
+        self.log.lines = kept
+        if self.path is not None:
+            self._open("wb")
+            for line in kept:
+                self._put(line)
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        self.flush()
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                self._broken(error)
+            self._file = None
+
+    def _line(self, line: dict[str, Any]) -> None:
+        line = exact(line)
+        self.log.lines.append(line)
+        self._put(line)
+        for sink in list(self._sinks):
+            try:
+                sink(line)
+            except Exception as error:  # somebody else's code; the training is not to end for it
+                self._sinks.remove(sink)
+                warnings.warn(f"{sink!r} failed, and is shown nothing more of this run: {error!r}", stacklevel=4)
+
+    def _open(self, mode: str) -> None:
+        assert self.path is not None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._file is not None:
+                self._file.close()
+            self._file = self.path.open(mode)  # type: ignore[assignment]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _put(self, line: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            self._broken(error)
+
+    def _broken(self, error: OSError) -> None:
+        assert self.path is not None
+        self.fault, self._file = unwritable(self.path, error), None
