@@ -49,8 +49,8 @@ class Handle:
     # Slots are found faster, and every update pays for it.
     __slots__ = (
         "__weakref__", "_added", "_attached", "_blocks", "_clock", "_complete", "_current", "_entries", "_groups",
-        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_passing", "_peaks", "_scale", "_scaled", "_setup", "_size",
-        "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
+        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_passing", "_peaks", "_scale", "_scaled", "_setup",
+        "_size", "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(

@@ -19,8 +19,8 @@ class TooSlow(NoteCheck):
     Two signs have to come together after a fifth of the run: successive updates agree (mean agreement of their signs
     above 0.5 at the last three probes; of a well-set lr it is near 0, plus what momentum adds), and the loss falls
     along a straight line, by more than ten standard errors of its slope, with no bend towards an end: its second
-    half falls by more than three quarters of its first. Without probes the line alone has to do, and the loss must have fallen by
-    less than a twentieth of what it began with.
+    half falls by more than three quarters of its first. Without probes the line alone has to do, and the
+    loss must have fallen by less than a twentieth of what it began with.
 
     **What to do.** Raise the lr by 3 to 10 times, or find it: `eta.find(task)`.
     """
