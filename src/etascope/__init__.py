@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from .finder import Plan, Progress, find, plan, sweep
     from .records import (
         Curve,
+        Decision,
         Evidence,
         Finding,
         Lane,
+        Note,
         Predicted,
         RangeTest,
         Rung,
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     )
     from .schedules.factors import greedy, plateau
     from .task import Task, resumed
+    from .watcher import Log, early_stop, follow, hypergradient, pearce_hall, read_log, rewind
+    from .watching import Watch, watch
 
 __all__ = [
     # the task, and the verbs
@@ -71,9 +75,11 @@ __all__ = [
     "text",
     # records
     "Curve",
+    "Decision",
     "Evidence",
     "Finding",
     "Lane",
+    "Note",
     "Plan",
     "Plot",
     "Predicted",
@@ -108,6 +114,16 @@ __all__ = [
     "attach",
     "greedy",
     "plateau",
+    # a run that is looked after
+    "Log",
+    "Watch",
+    "early_stop",
+    "follow",
+    "hypergradient",
+    "pearce_hall",
+    "read_log",
+    "rewind",
+    "watch",
     # errors
     "EngineError",
     "EtascopeError",
@@ -123,8 +139,8 @@ _HOMES = {
     "attachment": ("Handle", "absolute", "attach"),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Evidence", "Finding", "Lane", "Predicted", "RangeTest", "Rung", "Sweep", "Unanswered", "Verdict",
-        "Waypoint", "load",
+        "Curve", "Decision", "Evidence", "Finding", "Lane", "Note", "Predicted", "RangeTest", "Rung", "Sweep",
+        "Unanswered", "Verdict", "Waypoint", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (
@@ -133,6 +149,8 @@ _HOMES = {
     ),
     "schedules.factors": ("greedy", "plateau"),
     "task": ("Task", "resumed"),
+    "watcher": ("Log", "early_stop", "follow", "hypergradient", "pearce_hall", "read_log", "rewind"),
+    "watching": ("Watch", "watch"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
 

@@ -10,8 +10,8 @@
 (1, 0.05)
 """
 
-from .attaching import attach
+from .attaching import attach, inner_optimizer
 from .given import Absolute, absolute
 from .handle import Handle
 
-__all__ = ["Absolute", "Handle", "absolute", "attach"]
+__all__ = ["Absolute", "Handle", "absolute", "attach", "inner_optimizer"]

@@ -16,7 +16,7 @@ from .handle import HANDLES, LEFT, Added, Clock, Handle
 from .loading import Running, Setup
 from .updates import is_hooked, wrapped
 
-__all__ = ["attach"]
+__all__ = ["attach", "inner_optimizer"]
 
 
 def attach(
@@ -72,7 +72,7 @@ def attach(
     (0.9, 0.95)
     >>> handle.detach()
     """
-    optimizer = _inner(optimizer)
+    optimizer = inner_optimizer(optimizer)
     if (known := HANDLES.get(optimizer)) is not None and known() is not None:
         raise OptionError(
             "The optimizer already has a handle.",
@@ -105,7 +105,7 @@ def attach(
     return Handle(optimizer, setup, peaks, clock, added)
 
 
-def _inner(given: Any) -> torch.optim.Optimizer:
+def inner_optimizer(given: Any) -> torch.optim.Optimizer:
     """The optimizer whose `step` is the update: what a wrapper without hooks of its own holds as `optimizer`."""
     optimizer = given
     while isinstance(optimizer, torch.optim.Optimizer):

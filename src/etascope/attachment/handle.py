@@ -19,7 +19,7 @@ from ..schedules import Bound
 from ..schedules.units import as_count, as_number
 from .blocks import MASK, Blocks
 from .entries import PEAK, Group, entry, keep_tensors, lr_scale, read, replace_tensors, writer
-from .given import Keep
+from .given import Given, Keep
 from .loading import CHANGED, Peaks, Prefer, Running, Setup, load, save
 from .state import Extension
 from .updates import initialises, is_within_another, nests
@@ -133,6 +133,11 @@ class Handle:
         """The schedule of the first param group's lr, bound to its run; None where none multiplies it."""
         driven = self._current.of(0).get("lr")
         return None if driven is None or driven.absolute or "lr" not in self._peaks[0] else driven.bound
+
+    @property
+    def given(self) -> Given:
+        """What drives which group at present; another object once the run was changed, as by `extend`."""
+        return self._current
 
     def altered(self) -> tuple[float, float] | None:
         """The first plain lr that is not what the handle wrote last, and what that was; None if all are."""

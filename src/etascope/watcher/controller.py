@@ -5,7 +5,8 @@
 
 The same observations in the same order give the same decisions to the bit, in a live run, in a replay of its log, and
 after `from_json(to_json())`. What it wants done it says in attributes that hold until the next call: `take` (keep this
-state of the model), `steps_kept` (which states to keep), `factor` (on the lr).
+state of the model), `steps_kept` (which states to keep), `factor` (on the lr); `turned` says that the states have
+changed, until it is set to False.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Controller:
         self.view = View(run, self.signals)
         self.seen = -1
         self.kept: list[Kept] = []
-        self.take = self.should_stop = False
+        self.take = self.turned = self.should_stop = False
         self.acted = 0
         self.factor, self.factors = 1.0, {name_of(policy): 1.0 for policy in self.policies}
         self.news: list[Note | Decision] = []  # since they were last taken away
@@ -230,14 +231,15 @@ class Controller:
             self._refactor()
         kept = self.kept
         if kept and not kept[-1].good and kept[-1].seen <= self.seen - self.healthy:
+            self.turned = True
             kept[-1] = Kept(kept[-1].step, kept[-1].seen, kept[-1].where, True)
             del kept[: -self.keep]
         if not kept:
             kept.append(Kept(step, self.seen, self.signals.where, True))
-            self.take = True
+            self.take = self.turned = True
         elif step >= kept[-1].step + self.every and kept[-1].good and not self._quiet and self.signals.is_settled:
             kept.append(Kept(step, self.seen, self.signals.where))
-            self.take = True
+            self.take = self.turned = True
 
     def _end_block(self) -> None:
         blocks = self.signals.blocks
@@ -258,6 +260,7 @@ class Controller:
     def _decide(self, alarm: Alarm, lr: float) -> Decision:
         scene, act = self._scene(lr), self.run.act
         if self.kept and not self.kept[-1].good:
+            self.turned = True
             self.kept.pop()  # what was taken shortly before an alarm is not to be trusted
         answer, by = None, ""
         for i, policy in enumerate(self.policies):
@@ -284,6 +287,7 @@ class Controller:
         if act and answer is not None:
             if to is not None:
                 del self.kept[self.kept.index(to) + 1 :]
+                self.turned = True
                 self.signals.go_back(to.where)
                 self._skips, self._rewound = 0, True
             if answer.action == "skip":

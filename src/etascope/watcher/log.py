@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import RecordError
 from ..records.run import SCHEMA, Decision, Note, exact
-from ..storage import unwritable
+from ..storage import unwritable, write_atomically
 
 __all__ = ["Log", "LogWriter", "Observed", "read_log"]
 
@@ -111,6 +111,16 @@ def read_log(path: str | os.PathLike[str]) -> Log:
     return log
 
 
+def _set_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def _check(line: Any) -> None:
     if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
         raise ValueError("it is no object with a kind")
@@ -123,9 +133,11 @@ class LogWriter:
     """Writes a log as the run goes; observations in blocks, all else at once.
 
     Args:
-        path: the file, which is begun anew; None keeps the log in memory.
+        path: the file; None keeps the log in memory.
         header: what is known of the run.
         sinks: each is shown every line, as plain data, after it was written.
+
+    A file that is there already is moved aside (run.jsonl to run.1.jsonl), unless `go_on` has been asked for.
 
     A file that can no longer be written (a full disk) is left as it is: `fault` says why, and what comes after is kept
     in memory alone, since a training is not to end for its log.
@@ -138,7 +150,7 @@ class LogWriter:
         sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.log = Log()
+        self._memory = Log()
         self.fault: RecordError | None = None
         self._sinks = list(sinks)
         self._file: BufferedWriter | None = None
@@ -148,8 +160,35 @@ class LogWriter:
         self._lrs: list[list[float]] = []
         self._grad: list[tuple[int, float]] = []
         if self.path is not None:
+            if self.path.exists():
+                _set_aside(self.path)
             self._open("wb")
         self.write("header", {"schema": SCHEMA, **header})
+
+    @classmethod
+    def go_on(cls, path: str | os.PathLike[str], sinks: Iterable[Callable[[dict[str, Any]], object]] = ()) -> LogWriter:
+        """A writer that appends to a log that is there.
+
+        Raises:
+            RecordError: there is none, or it is damaged elsewhere than at its end.
+        """
+        read_log(path)
+        writer = cls.__new__(cls)
+        writer.path, writer._memory, writer.fault, writer._sinks = Path(path), Log(), None, list(sinks)
+        writer._file = None
+        writer._seen = writer._step = 0
+        writer._loss, writer._lr, writer._lrs, writer._grad = [], [], [], []
+        writer._open("ab")
+        return writer
+
+    @property
+    def log(self) -> Log:
+        """What was logged so far, observations of the last block included."""
+        self.flush()
+        if self.path is None:
+            return self._memory
+        there = read_log(self.path)
+        return Log(there.lines + self._memory.lines, there.damaged)
 
     def observe(
         self, seen: int, step: int, loss: float, lr: float, grad: float | None = None, lrs: list[float] | None = None
@@ -199,11 +238,12 @@ class LogWriter:
                     line["grad"] = [(i, norm) for i, norm in line["grad"] if i < count]
             if line.get("seen", -1) <= seen and line["kind"] != "end":
                 kept.append(line)
-        self.log.lines = kept
-        if self.path is not None:
-            self._open("wb")
-            for line in kept:
-                self._put(line)
+        if self.path is None:
+            self._memory.lines = kept
+        else:
+            self.close()
+            write_atomically(self.path, Log(kept).to_text())
+            self._open("ab")
 
     def close(self) -> None:
         """Write what is left, and close the file."""
@@ -217,8 +257,10 @@ class LogWriter:
 
     def _line(self, line: dict[str, Any]) -> None:
         line = exact(line)
-        self.log.lines.append(line)
-        self._put(line)
+        if self._file is None:
+            self._memory.lines.append(line)
+        else:
+            self._put(line)
         for sink in list(self._sinks):
             try:
                 sink(line)
@@ -237,13 +279,13 @@ class LogWriter:
             raise unwritable(self.path, error) from error
 
     def _put(self, line: dict[str, Any]) -> None:
-        if self._file is None:
-            return
+        assert self._file is not None
         try:
             self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
             self._broken(error)
+            self._memory.lines.append(line)
 
     def _broken(self, error: OSError) -> None:
         assert self.path is not None

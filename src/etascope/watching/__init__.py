@@ -1,1 +1,7 @@
-"""A run looked after: what torch and the watcher have to do with each other."""
+"""A training looked after: `eta.watch` for loops of plain torch, and snapshots that a rewind goes back to, exactly."""
+
+from .live import Watch, watch
+from .snapshots import Ring
+from .subject import Subject
+
+__all__ = ["Ring", "Subject", "Watch", "watch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from ... import numbers as n
@@ -11,7 +12,7 @@ from .base import NoteCheck, Said, View
 class ScheduleFits(NoteCheck):
     """The run is longer or shorter than its schedule.
 
-    Three ways: the run goes on though its horizon is over; the lr is 0 (or a thousandth of its highest) while more
+    Three ways: the run goes on though its horizon is over; the lr is 0 (or a thousandth of its median) while more
     than a twentieth of the run is still to come; the run ended with less than nine tenths of its horizon done, the lr
     above a tenth of its highest and nobody having stopped it, so that the decay which should have ended it never came.
 
@@ -30,7 +31,7 @@ class ScheduleFits(NoteCheck):
         horizon = view.run.horizon
         if horizon is None or not view.blocks:
             return None
-        highest, step = max(b.lr for b in view.blocks), view.step
+        highest, usual, step = max(b.lr for b in view.blocks), median(b.lr for b in view.blocks), view.step
         numbers = {"horizon": horizon, "lr": view.signals.lr}
         if step > horizon:
             said = f"update {step:,} of a run of {horizon:,}: the schedule is over"
@@ -40,7 +41,7 @@ class ScheduleFits(NoteCheck):
                 said = f"the run ended after {step:,} of {horizon:,} updates, at lr {n.lr(view.signals.lr)}"
                 return Said(said, "Give the real number of updates as the horizon.", numbers)
             return None
-        if highest > 0 and view.signals.lr < 1e-3 * highest and step < 0.95 * horizon and step > horizon * 0.2:
+        if usual > 0 and view.signals.lr < 1e-3 * usual and step < 0.95 * horizon and step > horizon * 0.2:
             said = f"the lr is {view.signals.lr:.1e} at update {step:,} of {horizon:,}: the decay is over too soon"
             return Said(said, "Give the real number of updates as the horizon.", numbers)
         return None

@@ -1,0 +1,178 @@
+"""How a watch gets at the lr: through the handle that drives it, or, where none does, around each update."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from ..attachment import Handle
+
+__all__ = ["Control", "HandleControl", "HookControl"]
+
+
+class Control(Protocol):
+    """The lr of a run: how many updates there were, and one factor on it."""
+
+    own: float  # the part of the scale that is not the watch's
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+
+    def made(self) -> None:
+        """An update is on its way."""
+
+    def put(self, factor: float) -> float:
+        """Have the lr multiplied by the factor from the next update on; returns the whole scale."""
+
+    def pass_over(self, on: bool) -> None:
+        """Whether the next update is not to be counted, as its gradients were dropped."""
+
+    def altered(self) -> tuple[float, float] | None:
+        """The lr that somebody else wrote, and what should stand there."""
+
+    def rewrite(self) -> None:
+        """Write what should stand there."""
+
+    def extra(self) -> dict[str, Any]:
+        """What belongs to a snapshot, as plain data."""
+
+    def go_back(self, extra: dict[str, Any]) -> None:
+        """Take back what belonged to a snapshot."""
+
+    def close(self) -> None:
+        """Let go."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain data."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+class HandleControl:
+    """Through `handle.scale`, of which the watch's factor is a part: what others set there stays in it."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self.own = self._wrote = handle.scale
+
+    @property
+    def step(self) -> int:
+        return self.handle.step
+
+    def made(self) -> None:
+        pass
+
+    def put(self, factor: float) -> float:
+        now = self.handle.scale
+        if now != self._wrote:  # somebody set it, or a metric-driven factor of the handle did
+            self.own = self.own * now / self._wrote if self._wrote > 0 else now
+        scale = self.own * factor
+        if scale != now:
+            self.handle.scale = scale
+        self._wrote = scale
+        return scale
+
+    def pass_over(self, on: bool) -> None:
+        self.handle.pass_over(on)
+
+    def altered(self) -> tuple[float, float] | None:
+        return self.handle.altered()
+
+    def rewrite(self) -> None:
+        self.handle.rewrite()
+
+    def extra(self) -> dict[str, Any]:
+        return {"own": self.own, "factors": self.handle.factors}
+
+    def go_back(self, extra: dict[str, Any]) -> None:
+        self.own = float(extra["own"])
+        self.handle.factors = extra["factors"]
+
+    def close(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"own": self.own, "wrote": self._wrote}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.own, self._wrote = state["own"], state["wrote"]
+
+
+class HookControl:
+    """Around each update: the lr of all groups is multiplied just before, and put back just after.
+
+    Whatever scheduler there is sees its own lr alone, and goes on as it would have. Without `act` there are no hooks.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, act: bool) -> None:
+        self.own = self._factor = 1.0
+        self._count = 0
+        self._passing = False
+        self._before: list[Any] = []
+        self._hooks = (
+            [optimizer.register_step_pre_hook(self._multiply), optimizer.register_step_post_hook(self._put_back)]
+            if act
+            else []
+        )
+
+    @property
+    def step(self) -> int:
+        return self._count
+
+    def made(self) -> None:
+        self._count += 1
+
+    def put(self, factor: float) -> float:
+        self._factor = factor
+        return factor
+
+    def pass_over(self, on: bool) -> None:
+        if on and not self._passing:
+            self._count -= 1
+        self._passing = on
+
+    def altered(self) -> tuple[float, float] | None:
+        return None
+
+    def rewrite(self) -> None:
+        pass
+
+    def extra(self) -> dict[str, Any]:
+        return {}
+
+    def go_back(self, extra: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self._count, "factor": self._factor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._count, self._factor = state["count"], state["factor"]
+
+    def _multiply(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._before = []
+        if self._factor == 1.0:
+            return
+        for group in optimizer.param_groups:
+            lr = group["lr"]
+            if isinstance(lr, torch.Tensor):
+                self._before.append(lr.clone())
+                lr.mul_(self._factor)
+            else:
+                self._before.append(lr)
+                group["lr"] = lr * self._factor
+
+    def _put_back(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group, lr in zip(optimizer.param_groups, self._before, strict=False):
+            if isinstance(lr, torch.Tensor):
+                group["lr"].copy_(lr)
+            else:
+                group["lr"] = lr
+        self._before = []

@@ -1,0 +1,684 @@
+"""`eta.watch`: a training loop of plain torch, looked after."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..attachment import Handle, inner_optimizer
+from ..errors import EtascopeError, OptionError, RecordError
+from ..probes import Movement, bound, critical_lr
+from ..records.run import Decision, Note
+from ..schedules.factors import Factor
+from ..watcher import Controller, Log, LogWriter, Policy, Probe, Run, Why, follow, policies_of, read_log, rewind, why
+from .control import Control, HandleControl, HookControl
+from .late import Late, Queue
+from .norms import gradients, norm_later, norm_now
+from .scaling import refuse_step, scale_of
+from .snapshots import Ring
+from .subject import Subject
+
+__all__ = ["Watch", "watch"]
+
+B = TypeVar("B")
+DEFAULT: Final = (rewind(), follow())
+LAG = 8  # observations, on a GPU
+GRADIENTS = 4  # observations between two gradient norms of a watch that does not act
+# One watch an optimizer.
+WATCHES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
+
+
+def watch(
+    model: nn.Module | Sequence[nn.Module],
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: Handle | None = None,
+    scaler: Any = None,
+    horizon: int | None = None,
+    act: bool = False,
+    policies: Iterable[Policy[Any] | Factor[Any]] | Policy[Any] | Factor[Any] = DEFAULT,
+    log: str | os.PathLike[str] | None = "watch.jsonl",
+    sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
+    grad_every: int | None = None,
+    probe_every: int | None = None,
+    lag: int | None = None,
+    snapshots: str | os.PathLike[str] | None = None,
+    limit_bytes: int | None = None,
+    every: int | None = None,
+    healthy: int = 20,
+    keep: int = 3,
+    bounds: tuple[float, float] = (1e-3, 10.0),
+    interventions: int = 100,
+) -> Watch:
+    """Look after a training: signals, checks, decisions, and a log that says why the lr was what it was.
+
+    Without `act` it only looks: the run is the same to the bit as without it, and what it would have done stands in
+    the log. With `act` its decisions are carried out: updates left out, rewinds, lrs cut, stops.
+
+    Args:
+        model: what is trained, one module or several.
+        optimizer: what trains it.
+        schedule: the handle that `attach` returned; default None: the lr is taken as the optimizer has it, whoever
+            writes it, and factors are multiplied onto it around each update.
+        scaler: the `torch.amp.GradScaler`, where there is one.
+        horizon: updates of the complete run; default None, that of the schedule.
+        act: whether decisions are carried out; default False.
+        policies: what to do; default `rewind()` and `follow()`. Factors such as `eta.plateau()` go by `validate`.
+        log: the JSONL file; one that is there is moved aside. None keeps the log in memory. Default "watch.jsonl".
+        sinks: functions that are shown each line of the log as plain data; `etascope.integrations.sinks` has some.
+        grad_every: observations between two norms of the gradient; default 1 with `act`, else 4. A loss that is out of
+            line is always looked at with it.
+        probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
+        lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
+            waited for.
+        snapshots: a folder for them; default None: in memory.
+        limit_bytes: of all snapshots together; default None, no limit.
+        every: updates between two snapshots; default a 25th of the horizon, 25 to 500.
+        healthy: observations in line after which a snapshot is good; default 20.
+        keep: good snapshots that are kept; default 3.
+        bounds: the least and the largest product of all factors on the lr; default a thousandth and 10.
+        interventions: rewinds, cuts and stops at most; default 100.
+
+    Raises:
+        OptionError: an argument cannot be used, or the optimizer is watched already.
+
+    >>> import etascope as eta
+    >>> net = nn.Linear(2, 1)
+    >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> handle = eta.attach(eta.cosine(), sgd, horizon=40)
+    >>> with watch(net, sgd, schedule=handle, log=None) as w:
+    ...     for batch in w.batches([torch.ones(4, 2)]):
+    ...         loss = (net(batch) - 1).square().mean()
+    ...         loss.backward()
+    ...         decision = w.observe(loss)
+    ...         sgd.step()
+    ...         sgd.zero_grad()
+    >>> print(w.why(20))
+    step 20: lr 5e-2 = peak 0.1 · schedule 0.5
+    """
+    given = tuple(policies_of(policies))
+    optimizer = inner_optimizer(optimizer)
+    if schedule is not None and not isinstance(schedule, Handle):
+        raise OptionError(
+            f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
+            "Give schedule=eta.attach(schedule, optimizer, lr=..., horizon=...).",
+        )
+    if (known := WATCHES.get(optimizer)) is not None and known() is not None:
+        raise OptionError("The optimizer is watched already.", "Leave the other watch first: one optimizer, one watch.")
+    bound_schedule = None if schedule is None else schedule.schedule
+    horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
+    counts = (("horizon", horizon, 1), ("grad_every", grad_every, 1), ("probe_every", probe_every, 0))
+    for name, value, least in (*counts, ("lag", lag, 0), ("every", every, 1), ("keep", keep, 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise OptionError(f"{name} is {value!r}.", f"Give a whole number of at least {least}.")
+    if not 0 < bounds[0] <= 1 <= bounds[1]:
+        raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
+    devices = {p.device.type for group in optimizer.param_groups for p in group["params"]}
+    late = lag if lag is not None else (0 if devices <= {"cpu", "meta"} else LAG)
+    run = Run(
+        horizon=horizon,
+        rule=type(optimizer).__name__.lower(),
+        peak=None if bound_schedule is None or schedule is None else schedule.peaks[0],
+        warmup=None if bound_schedule is None else _warmup(bound_schedule),
+        scaled=scaler is not None and scaler.is_enabled(),
+        lag=late,
+        act=bool(act),
+    )
+    controller = Controller(
+        run, given, every=every, healthy=healthy, keep=keep, bounds=bounds, interventions=interventions
+    )
+    if probe_every is None:
+        probe_every = max(50, (horizon or 5000) // 100)
+    ring = None
+    if act and any(policy.kind == "rewind" for policy in given):
+        ring = Ring(Subject(model, optimizer, scaler), keep=keep, healthy=0, folder=snapshots, limit_bytes=limit_bytes)
+    return Watch(
+        model, optimizer, schedule, scaler, controller, ring, log, tuple(sinks),
+        grad_every or (1 if act else GRADIENTS), probe_every,
+    )  # fmt: skip
+
+
+class Watch:
+    """What `watch` returns: `observe` each loss, and it does the rest.
+
+    Attributes:
+        decisions: what was decided so far.
+        notes: what the checks noted so far.
+        should_stop: whether a policy has stopped the run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Sequence[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        handle: Handle | None,
+        scaler: Any,
+        controller: Controller,
+        ring: Ring | None,
+        path: str | os.PathLike[str] | None,
+        sinks: Sequence[Callable[[dict[str, Any]], object]],
+        grad_every: int,
+        probe_every: int,
+    ) -> None:
+        self.decisions: list[Decision] = []
+        self.notes: list[Note] = []
+        self._optimizer, self._handle, self._scaler = optimizer, handle, scaler
+        self._controller, self._ring = controller, ring
+        self._act, self._lag = controller.run.act, controller.run.lag
+        self._control: Control = (
+            HandleControl(handle) if handle is not None else HookControl(optimizer, controller.run.act)
+        )
+        models = [model] if isinstance(model, nn.Module) else list(model)
+        several = len(models) > 1
+        self._model = nn.ModuleList(models)
+        self._before: list[Tensor] = []
+        named = [
+            (f"{i}.{name}" if several else name, p)
+            for i, own in enumerate(models)
+            for name, p in own.named_parameters()
+        ]
+        self._movement = Movement(named, optimizer) if probe_every else None
+        self._path, self._sinks = None if path is None else Path(path), sinks
+        self._log: LogWriter | None = None
+        self._grad_every, self._probe_every = grad_every, probe_every
+        self._until_grad = 0
+        self._next_probe = max(2, probe_every // 2)
+        self._queue = Queue(self._lag) if self._lag else None
+        self._altered = self._changed = False
+        self._factor = 1.0
+        self._scale = self._own = self._control.own
+        self._given = None if handle is None else handle.given
+        self._to_load: dict[str, Any] | None = None  # the scaler's state, after a step that was left out
+        self._complained: set[str] = set()
+        self._run_id = uuid.uuid4().hex
+        self._closed = False
+        WATCHES[optimizer] = weakref.ref(self)
+
+    # the loop
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close("stopped" if self.should_stop else "over" if kind is None else kind.__name__)
+
+    def batches(self, loader: Iterable[B]) -> Iterator[B]:
+        """The loader's batches, epoch after epoch, until the horizon's updates were made or a policy stops the run.
+
+        Batches whose update was left out are made up for by others, so the schedule comes to its end.
+
+        Raises:
+            OptionError: the horizon is not known, or the loader has no batch.
+        """
+        horizon = self._controller.run.horizon
+        if horizon is None:
+            raise OptionError(
+                "w.batches has no end, as the horizon is not known.",
+                "Give watch(..., horizon=20_000), or loop over the loader itself.",
+            )
+        while not self._is_over(horizon):
+            empty = True
+            for batch in loader:
+                empty = False
+                yield batch
+                if self._is_over(horizon):
+                    return
+            if empty:
+                raise OptionError("The loader has no batch (any more).", "Give one that can be iterated again.")
+
+    def _is_over(self, horizon: int) -> bool:
+        return self.should_stop or self.step >= horizon
+
+    def observe(self, loss: Any, closure: Callable[[], Any] | None = None) -> Decision | None:
+        """Show the loss of an update to come: after `loss.backward()`, before `optimizer.step()`, once an update.
+
+        With `act`, a decision has been carried out when it returns: gradients are gone where the update is left out.
+
+        Args:
+            loss: a tensor with one element, or a number; the mean over micro-batches where gradients are accumulated.
+            closure: returns the loss of the present batch from a forward pass alone; where it is given, critical
+                sharpness is probed now and then by up to nine calls. Default None.
+
+        Returns:
+            The decision, where there is an alarm.
+
+        Raises:
+            OptionError: the loss is no number, and the watch acts. One that does not act says so once, in the log too,
+                and takes no note of that observation.
+        """
+        if self._closed:
+            self._complain("The watch is closed.", "Observe within its `with` block.")
+            return None
+        if self._log is None:
+            self._begin()
+        control, controller, handle = self._control, self._controller, self._handle
+        if handle is not None and (handle.scale != self._scale or handle.given is not self._given):
+            self._changed = True
+        if self._to_load is not None or self._changed:
+            self._catch_up()
+        if handle is not None and ((found := handle.altered()) is not None or self._altered):
+            self._see_altered(found)
+        lr = self._optimizer.param_groups[0]["lr"]
+        if type(lr) is not float:
+            lr = float(lr)
+        if self._factor != 1.0 and handle is None:
+            lr *= self._factor
+        if self._queue is not None:
+            return self._observe_late(loss, lr)
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            value = loss.item()
+        elif isinstance(loss, int | float) and not isinstance(loss, bool):
+            value = float(loss)
+        else:
+            self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
+            return None
+        self._until_grad -= 1
+        grad = None
+        if self._until_grad < 0 or controller.signals.is_out_of_line(value):
+            self._until_grad = self._grad_every - 1
+            grad = self._norm()
+        step = control.step
+        decision = controller.observe(step, value, lr, grad)
+        assert self._log is not None
+        self._log.observe(controller.seen, step, value, lr, grad, self._others(lr))
+        control.made()
+        if step >= self._next_probe and self._movement is not None:
+            self._probe(step, decision, closure)
+        if controller.news or controller.turned or controller.factor != self._factor:
+            self._follow_up(decision)
+        return decision
+
+    def validate(self, loss: Any) -> None:
+        """Show a validation loss, now and then.
+
+        Raises:
+            OptionError: it is no number, and the watch acts.
+        """
+        if (
+            self._closed
+            or isinstance(loss, bool)
+            or not (isinstance(loss, int | float) or (isinstance(loss, Tensor) and loss.numel() == 1))
+        ):
+            self._complain(_no_loss(loss), "Give the validation loss as a number.")
+            return
+        if self._log is None:
+            self._begin()
+        assert self._log is not None
+        self._drain()
+        value, step = float(loss), self.step
+        self._log.write("val", {"seen": self._controller.seen, "step": step, "loss": value})
+        self._controller.validate(step, value)
+        self._follow_up(None)
+
+    @property
+    def step(self) -> int:
+        """Updates made so far: the handle's, or those observed and not left out."""
+        return self._control.step
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a policy has stopped the run."""
+        return self._controller.should_stop
+
+    @property
+    def log(self) -> Log:
+        """What was logged so far."""
+        if self._log is None:
+            self._begin()
+        assert self._log is not None
+        return self._log.log
+
+    @property
+    def faults(self) -> list[str]:
+        """What went wrong beside the training: a log or a snapshot that could not be written."""
+        faults = [] if self._log is None or self._log.fault is None else [str(self._log.fault)]
+        return faults + ([self._ring.fault] if self._ring is not None and self._ring.fault else [])
+
+    def why(self, step: int) -> Why:
+        """Why the lr was what it was at an update, counted from 0.
+
+        Raises:
+            OptionError: the log has no such step.
+        """
+        return why(self.log, step)
+
+    def checks(self) -> dict[str, str]:
+        """Each check by its code: when it spoke last, "quiet", or why it does not apply."""
+        return self._controller.checks()
+
+    def close(self, why: str = "over") -> None:
+        """End the watch; the log says why. A second time it does nothing."""
+        if self._closed:
+            return
+        if self._log is not None:
+            self._drain()
+            self._controller.end(self.step, why)
+            self._follow_up(None)
+            self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
+            self._log.close()
+        if self._to_load is not None:
+            self._catch_up()
+        self._control.close()
+        self._closed = True
+        WATCHES.pop(self._optimizer, None)
+
+    # the state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, snapshots included, for `torch.save`; belongs into every checkpoint of a watch that acts."""
+        if self._log is None:
+            self._begin()
+        assert self._log is not None
+        self._drain()
+        self._log.flush()
+        movement = self._movement
+        return {
+            "schema": "etascope.watch-state/1",
+            "run": self._run_id,
+            "controller": self._controller.to_json(),
+            "control": self._control.state_dict(),
+            "ring": None if self._ring is None else self._ring.state_dict(),
+            "movement": None if movement is None else movement.state_dict(),
+            "next": [self._until_grad, self._next_probe],
+            "factor": [self._factor, self._scale, self._own],
+            "scaler": self._to_load,
+            "altered": self._altered,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a saved watch stopped: decisions, factors, snapshots. Before or after the others' states.
+
+        The log goes on too, where its file is there: what was logged after the state was saved is cut off.
+
+        Raises:
+            RecordError: no state of a watch, or one of a newer etascope.
+            OptionError: this watch was given other policies, or has begun already. Nothing was changed then.
+        """
+        if not isinstance(state, dict) or state.get("schema") != "etascope.watch-state/1":
+            raise RecordError("This is no state of a watch.", "Give what Watch.state_dict() returned.")
+        if self._log is not None:
+            raise OptionError("The watch has begun already.", "Load its state before the first observation.")
+        saved = Controller.from_json(state["controller"])
+        if [p.to_json() for p in saved.policies] != [p.to_json() for p in self._controller.policies]:
+            raise OptionError(
+                f"The saved watch has the policies {saved.policies!r}, and this one {self._controller.policies!r}.",
+                "Give the same policies.",
+            )
+        self._controller = saved
+        self._act, self._run_id = saved.run.act, state["run"]
+        self._control.load_state_dict(state["control"])
+        if self._ring is not None and state["ring"] is not None:
+            self._ring.load_state_dict(state["ring"])
+        if self._movement is not None and state["movement"] is not None:
+            self._movement.load_state_dict(state["movement"])
+        self._until_grad, self._next_probe = state["next"]
+        self._factor, self._scale, self._own = state["factor"]
+        self._to_load, self._altered = state["scaler"], state["altered"]
+        self._changed = True
+        self._begin(resumed=True)
+
+    # details: observations
+
+    def _begin(self, resumed: bool = False) -> None:
+        controller = self._controller
+        if resumed and self._path is not None and self._path.exists():
+            try:
+                if read_log(self._path).header.get("run") == self._run_id:
+                    self._log = LogWriter.go_on(self._path, self._sinks)
+                    self._log.cut(controller.seen)
+            except RecordError as error:
+                warnings.warn(f"The log of the run cannot be gone on with, and is begun anew: {error}", stacklevel=3)
+        if self._log is None:
+            try:
+                self._log = LogWriter(self._path, self._header(), self._sinks)
+            except RecordError as error:
+                if self._act:
+                    raise
+                warnings.warn(f"The watch keeps its log in memory: {error}", stacklevel=3)
+                self._log = LogWriter(None, self._header(), self._sinks)
+                self._log.fault = error
+        if resumed:
+            self._log.write("resumed", {"seen": controller.seen, "step": controller.view.step})
+        elif self._own != 1.0:
+            self._log_factors()
+
+    def _header(self) -> dict[str, Any]:
+        run, handle = self._controller.run, self._handle
+        bound_schedule = None if handle is None else handle.schedule
+        return {
+            "run": self._run_id,
+            "optimizer": type(self._optimizer).__name__,
+            "rule": run.rule,
+            "schedule": None if bound_schedule is None else bound_schedule.to_json(),
+            "peak": run.peak,
+            "peaks": None if handle is None else handle.peaks,
+            "horizon": run.horizon,
+            "groups": len(self._optimizer.param_groups),
+            "layers": [] if self._movement is None else self._movement._layers,
+            "act": run.act,
+            "policies": [repr(policy) for policy in self._controller.policies],
+            "settings": {"grad_every": self._grad_every, "probe_every": self._probe_every, "lag": run.lag},
+            "controller": self._controller.to_json(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        }
+
+    def _norm(self) -> float:
+        norm = norm_now(gradients(self._optimizer))
+        scale = scale_of(self._scaler, self._optimizer)
+        return norm if scale is None else norm / scale.item()
+
+    def _others(self, lr: float) -> list[float] | None:
+        groups = self._optimizer.param_groups
+        if len(groups) == 1:
+            return None
+        factor = self._factor if self._handle is None else 1.0
+        others = [float(group["lr"]) * factor for group in groups[1:]]
+        return None if all(other == lr for other in others) else others
+
+    def _observe_late(self, loss: Any, lr: float) -> Decision | None:
+        assert self._queue is not None
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            self._complain(_no_loss(loss), "Give the loss that backward() was called on, as a tensor.")
+            return None
+        self._until_grad -= 1
+        norm = None
+        if self._until_grad < 0:
+            self._until_grad = self._grad_every - 1
+            norm = norm_later(gradients(self._optimizer), loss.device)
+            if (scale := scale_of(self._scaler, self._optimizer)) is not None:
+                norm = norm / scale.to(norm.device)
+        step = self._control.step
+        self._queue.add(Late.of(step, lr, self._others(lr), loss, norm))
+        self._control.made()
+        if self._movement is not None and step >= self._next_probe:
+            self._probe(step, None, None)
+        return self._drain(at_once=self._controller.troubled)
+
+    def _drain(self, at_once: bool = True) -> Decision | None:
+        """Show the controller what has come, or all there is."""
+        decision = None
+        queue, controller = self._queue, self._controller
+        while queue is not None and decision is None and (late := queue.next(at_once)) is not None:
+            value, grad = late.take()
+            decision = controller.observe(late.step, value, late.lr, grad)
+            assert self._log is not None
+            self._log.observe(controller.seen, late.step, value, late.lr, grad, late.lrs)
+            if decision is not None and decision.taken and decision.action in ("rewind", "stop"):
+                queue.clear()
+            self._follow_up(decision)
+        return decision
+
+    def _probe(self, step: int, decision: Decision | None, closure: Callable[[], Any] | None) -> None:
+        movement = self._movement
+        assert movement is not None
+        if decision is not None and decision.taken and decision.action != "restore":
+            movement.reset()
+            return
+        scale = scale_of(self._scaler, self._optimizer)
+        if closure is not None and movement.looks == 1:
+            self._before = [p.detach().clone() for p in self._parameters()]
+        movement.look(1.0 if scale is None else scale)
+        if movement.looks < 3 or not movement.ready():
+            return
+        found = movement.result()
+        self._next_probe = step + self._probe_every
+        if closure is not None and self._before:
+            found |= self._sharpness(closure, self._before)
+        self._before = []
+        probe = Probe.from_json(found)
+        assert self._log is not None
+        self._log.write("probe", {"seen": self._controller.seen, "step": step, **probe.to_json()})
+        self._controller.probe(step, probe)
+
+    def _sharpness(self, closure: Callable[[], Any], before: Sequence[Tensor]) -> dict[str, float]:
+        """Critical sharpness along the way that the last update went, and what the rule bears of it."""
+        parameters, lr = self._parameters(), self._controller.signals.lr
+        if not lr > 0 or len(before) != len(parameters):
+            return {}
+        update = [(then - now.detach()) / lr for then, now in zip(before, parameters, strict=True)]
+        found = critical_lr(closure, parameters, update, lr, model=self._model)
+        critical = found.lr or found.high  # where no lr lowers the loss, it is below all that were tried
+        said = {} if critical is None else {"sharpness": 2.0 / critical}
+        stable = bound(self._optimizer)
+        return said if stable is None else {**said, "bound": stable}
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _see_altered(self, found: tuple[float, float] | None) -> None:
+        """Somebody else wrote the lr, or has stopped doing so."""
+        if found is not None:
+            if not self._altered:
+                self._drain()
+                step, controller = self.step, self._controller
+                about = {"seen": controller.seen, "step": step, "found": found[0], "written": found[1]}
+                assert self._log is not None
+                self._log.write("changed", about)
+                decision = controller.changed(step, *found)
+                self._follow_up(None if decision is None else decision)
+            if self._controller.follows:
+                self._control.rewrite()
+        self._altered = found is not None
+
+    # details: decisions
+
+    def _follow_up(self, decision: Decision | None) -> None:
+        """Carry out what was decided, log it, and turn the ring of snapshots."""
+        controller, log = self._controller, self._log
+        assert log is not None
+        if decision is not None and decision.taken:
+            self._carry_out(decision)
+        if controller.news:
+            for said in controller.news:
+                (self.decisions if isinstance(said, Decision) else self.notes).append(said)  # type: ignore[arg-type]
+                log.write("decision" if isinstance(said, Decision) else "note", said.to_json())
+            controller.news = []
+        if controller.turned:
+            controller.turned = False
+            if self._ring is not None:
+                self._turn(self._ring)
+        if self._act and controller.factor != self._factor:
+            self._changed = True
+
+    def _carry_out(self, decision: Decision) -> None:
+        action = decision.action
+        if action in ("rewind", "stop") and self._ring is not None and decision.to_step is not None:
+            self._go_back(self._ring, decision.to_step)
+        if action in ("skip", "rewind", "stop"):
+            for group in self._optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            self._control.pass_over(True)
+            self._to_load = refuse_step(self._scaler, self._optimizer) or {}
+            if action == "skip" and self._ring is not None:
+                self._ring.restore_buffers()
+            if self._movement is not None:
+                self._movement.reset()
+
+    def _go_back(self, ring: Ring, step: int) -> None:
+        good = ring.good
+        if not good:
+            return
+        back = sum(own > step for own in good)  # snapshots may be fewer than was wanted, under a limit
+        _, extra = ring.rewind(min(back, len(good) - 1), leave=("lr",))
+        self._control.go_back(extra)
+
+    def _turn(self, ring: Ring) -> None:
+        controller = self._controller
+        on_trial = ring.on_trial
+        if on_trial is not None:
+            good = [kept.step for kept in controller.kept if kept.good]
+            if on_trial in good:
+                ring.confirm(on_trial)
+            elif on_trial not in controller.steps_kept:
+                ring.doubt()
+        newest = controller.kept[-1] if controller.take else None
+        if newest is not None and ring.take(newest.step, self._control.extra()) and newest.good:
+            ring.confirm(newest.step)
+
+    def _catch_up(self) -> None:
+        """What a decision asked for from the next update on."""
+        if self._to_load is not None:
+            self._control.pass_over(False)
+            if self._to_load and self._scaler is not None:
+                self._scaler.load_state_dict(self._to_load)
+            self._to_load = None
+        if self._changed:
+            self._changed = False
+            self._factor = self._controller.factor if self._act else 1.0
+            self._log_factors()
+            if self._handle is not None and self._handle.given is not self._given:
+                self._given, bound = self._handle.given, self._handle.schedule
+                said = None if bound is None else bound.to_json()
+                assert self._log is not None
+                self._log.write("schedule", {"seen": self._controller.seen, "step": self.step, "schedule": said})
+
+    def _log_factors(self) -> None:
+        """Put the factor on the lr, and say what it is made of."""
+        controller, log = self._controller, self._log
+        assert log is not None
+        self._scale, self._own = self._control.put(self._factor), self._control.own
+        seen = controller.seen + 1 + (0 if self._queue is None else len(self._queue))
+        factors = {name: own for name, own in controller.factors.items() if own != 1.0} if self._act else {}
+        log.write(
+            "factors",
+            {"seen": seen, "step": self.step, "scale": self._scale, "own": self._own, "factors": factors},
+        )
+
+    def _complain(self, cause: str, move: str) -> None:
+        if self._act:
+            raise OptionError(cause, move)
+        if cause not in self._complained:
+            self._complained.add(cause)
+            warnings.warn(f"{cause} {move} The watch takes no note of it, and the training goes on.", stacklevel=3)
+            if self._log is not None and not self._closed:
+                self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": cause})
+
+
+def _no_loss(loss: Any) -> str:
+    if isinstance(loss, Tensor):
+        return f"The loss is a tensor of shape {tuple(loss.shape)}, and not one number."
+    return f"The loss is a {type(loss).__name__}, and not a number."
+
+
+def _warmup(bound_schedule: Any) -> int:
+    """The updates before the schedule is at its highest for the first time, where it begins below; 0 else."""
+    horizon = min(bound_schedule.horizon, 100_000)
+    try:
+        values = bound_schedule(list(range(horizon)))
+    except EtascopeError:
+        return 0
+    highest = float(values.max())
+    return int((values >= highest * (1 - 1e-9)).argmax())
