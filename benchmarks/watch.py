@@ -1,8 +1,8 @@
 """M7: what a live guard sees, and what it saves.
 
 Runs with faults injected in mid-run and clean ones, over an MLP, a BatchNorm convnet, a transformer and an LSTM on
-real data (`watching/workloads.py`), twelve kinds of fault (`watching/faults.py`), and six arms (`watching/arms.py`): nothing,
-clipping, ReduceLROnPlateau, Lightning's SpikeDetection, `eta.watch` that acts, and one that proposes.
+real data (`watching/workloads.py`), twelve kinds of fault (`watching/faults.py`), and six arms (`watching/arms.py`):
+nothing, clipping, ReduceLROnPlateau, Lightning's SpikeDetection, `eta.watch` that acts, and one that proposes.
 
     python benchmarks/watch.py                      # what the cache lacks, then the table and results/watch.json
     python benchmarks/watch.py --arms etascope --kinds "1 corrupt batch" --workloads mlp --fresh
