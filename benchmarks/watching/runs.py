@@ -19,6 +19,7 @@ EVERY = 50  # batches between validations
 AT_MOST = 2  # times the horizon: batches that a run may draw
 INSIDE = 0.02  # of the clean run's drop: how far off a run may be
 LAST = 10  # losses of a running median, and batches that a recovery holds
+COURSE = 51  # losses of the median that is a clean run's course
 FLICKER = 0.25  # share of what follows a recovery that noise may lift over the bound
 TOLD = 40  # alarms that are kept of a run; all are counted
 
@@ -115,26 +116,32 @@ def train(work, seed, kind, arm):
 
 @cache
 def clean(name, seed):
-    """The clean run that a faulty one is compared to: its record and its running median, by update."""
+    """The clean run that a faulty one is compared to: its record, its loss in each batch, and the course of that."""
     record, losses, _ = train(WORKLOADS[name], seed, "clean", "nothing")
-    return record, running(losses)
+    return record, np.array(losses), medians(losses, before=COURSE // 2, after=COURSE // 2)
 
 
-def running(losses):
-    """The median of the last ten losses; NaN where one of them is."""
-    return np.array([np.median(losses[max(0, i + 1 - LAST) : i + 1]) for i in range(len(losses))])
+def medians(losses, before, after):
+    """The median of each loss with so many before and after it; NaN where one of them is."""
+    return np.array([np.median(losses[max(0, i - before) : i + after + 1]) for i in range(len(losses))])
 
 
 def recovery(record, losses, updates):
     """Batches from the fault's start until the run is back where the clean one is at that update.
 
-    Back: the running median of the last ten losses is at most the clean run's plus 2% of its drop, in the next ten
-    batches and in three quarters of all that follow. 0 if it never was off; None if it is never back.
+    A loss is above the clean run's course at that update by so much, less what the clean run's loss in the same batch
+    was above its own: easy and hard batches would else hide a difference of 2%. Back: the running median of the last
+    ten is at most 2% of the clean run's drop and updates are made, in the next ten batches and in three quarters of
+    all that follow. 0 if it never was off; None if it is never back.
     """
-    was, level = clean(record["workload"], record["seed"])
-    beyond = level + INSIDE * (was["init"] - was["final"])
-    at = np.clip(np.array(updates) - 1, 0, len(level) - 1)
-    off = ~(running(losses) <= beyond[at])[record["start"] :]
+    was, batch, course = clean(record["workload"], record["seed"])
+    hard = np.zeros(max(len(losses), len(batch)))
+    hard[: len(batch)] = batch - course
+    at = np.clip(np.array(updates) - 1, 0, len(course) - 1)
+    above = np.array(losses) - course[at] - hard[: len(losses)]
+    off = ~(medians(above, before=LAST - 1, after=0) <= INSIDE * (was["init"] - was["final"]))
+    off[LAST:] |= np.array(updates)[LAST:] == np.array(updates)[:-LAST]  # it stands still
+    off = off[record["start"] :]
     if not off.any():
         return 0
     first = int(np.argmax(off))
