@@ -39,6 +39,8 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/finders/hopeless.py
 	$(BIN)/python benchmarks/schedules.py
 	$(BIN)/python benchmarks/resume.py
+	$(ONE_THREAD) $(BIN)/python benchmarks/watch.py
+	$(ONE_THREAD) $(BIN)/python benchmarks/watch_overhead.py
 	$(BIN)/pip install -q --no-deps -r benchmarks/finders/requirements.txt
 	$(BIN)/python benchmarks/finders/truth.py --half reporting
 	$(BIN)/python benchmarks/finders/truth.py --half fresh
