@@ -64,12 +64,13 @@ def save(folder, arm, runs):
 def cells(args, arm):
     """(workload, kind, seed) of the runs asked for, seed by seed."""
     clean_seeds = ARMS[arm].clean_seeds if args.clean_seeds is None else args.clean_seeds
-    for seed in range(max(args.seeds, clean_seeds)):
+    for number in range(max(args.seeds, clean_seeds)):
+        seed = args.first + number
         for name in args.workloads:
             for kind in args.kinds:
                 if kind == "clean, constant" and "constant" not in WORKLOADS[name].schedules:
                     continue
-                if seed < (clean_seeds if kind in CLEAN else args.seeds):
+                if number < (clean_seeds if kind in CLEAN else args.seeds):
                     yield name, kind, seed
 
 
@@ -113,6 +114,7 @@ def arguments():
     parser.add_argument("--kinds", type=listed(KINDS), default=list(KINDS), help=several)
     parser.add_argument("--workloads", type=listed(WORKLOADS), default=list(WORKLOADS), help=several)
     parser.add_argument("--seeds", type=int, default=3, help="of each workload and kind of fault")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; thresholds were set with those from 50")
     parser.add_argument("--clean-seeds", type=int, help="of each workload and schedule; default 25, or 5 for arms "
                         "without alarms")  # fmt: skip
     again = parser.add_mutually_exclusive_group()

@@ -11,7 +11,7 @@ rise is judged against the spread, and against the drop that the run has made so
 is the loss at the beginning: where the loss is nearly 0, many spreads may be next to nothing. Two bars come of it:
 
     bar  = max(8 S, R / 2)       above L: one loss beyond it is out of line
-    high = max(4 S, R / 5)       above L, or max(6 S, 3 R / 10) above the lowest L: F beyond it has gone astray
+    high = max(4 S, R / 5)       above L, or max(6 S', 3 R / 10) above the lowest L, when S was S': F beyond is astray
 """
 
 from __future__ import annotations
@@ -86,23 +86,8 @@ class Signals:
     """
 
     __slots__ = (
-        "bar",
-        "begun",
-        "best",
-        "block",
-        "blocks",
-        "fast",
-        "finite",
-        "grad",
-        "grads",
-        "high",
-        "init",
-        "level",
-        "loss",
-        "lr",
-        "rate",
-        "spread",
-        "step",
+        "bar", "begun", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high", "init", "level",
+        "loss", "lr", "rate", "spread", "step",
     )  # fmt: skip
 
     def __init__(self, horizon: int | None = None) -> None:
@@ -112,6 +97,7 @@ class Signals:
         self.step = self.finite = 0
         self.loss = self.lr = self.init = self.level = self.fast = self.spread = self.best = math.nan
         self.bar = self.high = math.inf
+        self.calm = 0.0  # the spread when the level was lowest: a rise makes it larger than noise is
         self.grad, self.grads = math.nan, 0
         self.blocks: list[Block] = []
         self._begin()
@@ -155,7 +141,7 @@ class Signals:
             self.spread += (rate if n < WARM else 0.5 * rate) * (TO_DEVIATION * (d if d > 0.0 else -d) - self.spread)
             self.fast += (loss - self.fast) / FAST
             if self.level < self.best:
-                self.best = self.level
+                self.best, self.calm = self.level, self.spread
         self._set_bars()
         begun = self.begun
         begun[0] += 1.0
@@ -210,7 +196,7 @@ class Signals:
         """What is out of line is how it is from now on."""
         if loss - loss == 0.0:
             self.level = self.fast = self.best = loss
-            self.spread = max(self.spread, 0.1 * self.drop)
+            self.spread = self.calm = max(self.spread, 0.1 * self.drop)
             self._set_bars()
 
     def _set_bars(self) -> None:
@@ -221,7 +207,7 @@ class Signals:
         self.bar = a if a > b else b
         a, b = HIGH * spread, HIGH_OF_DROP * drop
         high = self.level + (a if a > b else b)
-        a, b = ABOVE_BEST * spread, ABOVE_BEST_OF_DROP * drop
+        a, b = ABOVE_BEST * self.calm, ABOVE_BEST_OF_DROP * drop
         low = self.best + (a if a > b else b)
         self.high = low if low < high else high
 
