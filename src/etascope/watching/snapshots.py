@@ -132,6 +132,7 @@ class Ring:
             return False
         if snapshots and (writing := snapshots[-1].writing) is not None:
             writing.join()
+            self._settled()
         state = self._subject.capture()
         self._count += 1
         snapshot = _Snapshot(step, copy.deepcopy(dict(extra or {})), state.nbytes, state)

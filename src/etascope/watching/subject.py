@@ -13,7 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from ..attachment.entries import PEAK
 from ..errors import EngineError, OptionError
-from .trees import LEFT, Ref, put_back, take_apart, write
+from ..probes.undisturbed import write_over
+from .trees import LEFT, Ref, put_back, take_apart
 
 __all__ = ["State", "Subject"]
 
@@ -165,7 +166,7 @@ class Subject:
                 and now.dtype == then.dtype
                 and (known is None or known() is now)
             ):
-                write(now, then)
+                write_over(now, then)
                 return now
             if ref.key not in clones:
                 clones[ref.key] = then.to(state.devices.get(ref.key, then.device), copy=True)
@@ -174,12 +175,12 @@ class Subject:
         for key, now, owner, name in self._places():
             if key in state.tensors:
                 if isinstance(now, nn.Parameter):
-                    write(now, state.tensors[key])
+                    write_over(now, state.tensors[key])
                 else:
                     owner[name] = fill(now, Ref(key))
             elif now is not None and key in state.frozen:
                 if not torch.equal(now, state.frozen[key].to(now.device)):
-                    write(now, state.frozen[key])
+                    write_over(now, state.frozen[key])
             elif now is not None and key in state.plain["empty"]:
                 owner[name] = None
         leave = SCHEDULES | set(leave)
