@@ -107,8 +107,7 @@ def made(name: str, model: nn.Module) -> Any:
     return optimizer
 
 
-@pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
-@pytest.mark.parametrize("before", [0, 5])
+@pytest.mark.parametrize(("before", "disk"), [(0, False), (5, False), (5, True)], ids=["start", "memory", "disk"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_on_from_a_rewind_is_training_on_from_the_snapshot(
     name: str, before: int, disk: bool, tmp_path: Path
@@ -271,6 +270,24 @@ def test_frozen_parameters_are_cloned_once_until_one_moves(tmp_path: Path) -> No
     assert torch.equal(model[0].weight, before)
 
 
+def test_parameters_can_be_frozen_and_thawed_on_the_way() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    others = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    ring = Ring(Subject(model, others), keep=9, healthy=0)
+    seen = []
+    for step, trains in enumerate([True, False, False, True, False]):
+        model[0].requires_grad_(trains)
+        train(model, optimizer, batches(2, seed=step))
+        seen.append([p.detach().clone() for p in model.parameters()])
+        turn(ring, step)
+    model.double()
+    for _ in range(5):
+        ring.rewind()
+        assert all(map(torch.equal, model.float().parameters(), seen.pop()))
+        ring._drop(ring._snapshots[-1])
+
+
 def test_other_parameters_are_refused_and_nothing_is_changed() -> None:
     model = net()
     optimizer = torch.optim.Adam(model.parameters())
@@ -301,6 +318,25 @@ def test_a_lazy_module_and_foreign_state_are_refused() -> None:
     optimizer.state[torch.ones(2)] = {"step": 1}
     with pytest.raises(OptionError, match="none of its param groups"):
         Subject(model, optimizer).capture()
+
+
+def test_memory_is_used_again_but_not_that_of_a_checkpoint() -> None:
+    model = nn.Linear(200, 200)  # large enough for it
+    ring = Ring(Subject(model, torch.optim.SGD(model.parameters(), lr=0.1)), keep=1, healthy=0)
+    pointers = []
+    for step in range(6):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        turn(ring, step)
+        pointers.append(ring._snapshots[-1].state.tensors["model0..weight"].data_ptr())  # type: ignore[union-attr]
+    assert len(set(pointers)) == 2
+    saved = ring.state_dict()
+    for step in range(6, 10):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        turn(ring, step)
+    assert (saved["snapshots"][0]["tensors"]["model0..weight"] == 5).all()
+    assert ring.rewind()[0] == 9 and (model.weight == 9).all()
 
 
 # the ring

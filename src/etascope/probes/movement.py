@@ -167,7 +167,7 @@ class _Part:
     """The parameters on one device."""
 
     def __init__(self, device: torch.device, names: list[str], layers: Mapping[str, list[Tensor]], sample: int) -> None:
-        self._device = device
+        self._device, self._by_blas = device, device.type == "cpu"
         self._parameters: list[Tensor] = []
         self._indices: list[Index | None] = []
         self.layers: list[str] = []
@@ -195,7 +195,9 @@ class _Part:
                 lengths.append(length)
         sampled = any(index is not None for index in self._indices)
         self._weights_N = torch.cat(weights).to(device) if sampled else None
+        self._whole = [i is None and not p.is_complex() for i, p in zip(self._indices, self._parameters, strict=True)]
         self._ends = list(itertools.accumulate(lengths, initial=0))
+        self._layer_of_N = torch.repeat_interleave(torch.tensor(lengths)).to(device)
         self.reset()
 
     def reset(self) -> None:
@@ -213,10 +215,10 @@ class _Part:
             return
         pairs = self._pairs()
         self._where, self._gradients = [], []
-        if self._device.type == "cpu":
+        if self._by_blas:
             self._sums = _by_blas(pairs, self._ends)
             return
-        sums_LK = _by_scatter(pairs, self._ends)
+        sums_LK = _by_scatter(pairs, self._layer_of_N, len(self.layers))
         self._on_cpu = torch.empty_like(sums_LK, device="cpu", pin_memory=self._device.type == "cuda")
         self._on_cpu.copy_(sums_LK, non_blocking=self._device.type == "cuda")
         if self._device.type == "cuda":
@@ -246,35 +248,34 @@ class _Part:
 
     def _joined(self, tensors: Iterable[Tensor | None]) -> Tensor:
         """The coordinates that are looked at; zeros for a gradient that is not there."""
-        chosen = []
-        for tensor, index, parameter in zip(tensors, self._indices, self._parameters, strict=True):
-            if tensor is None:
-                size = parameter.numel() if index is None else len(index[0])
-                chosen.append(torch.zeros(size * (2 if parameter.is_complex() else 1), device=self._device))
-                continue
-            if tensor.is_sparse:
-                tensor = tensor.to_dense()
-            if index is not None:
-                flat, *of_dims = index
-                tensor = tensor.view(-1)[flat] if tensor.is_contiguous() else tensor[tuple(of_dims)]
-            if tensor.is_complex():
-                tensor = torch.view_as_real(tensor)
-            chosen.append(tensor.reshape(-1))
+        chosen = [
+            tensor.reshape(-1) if whole and tensor is not None and not tensor.is_sparse else self._some(i, tensor)
+            for i, (tensor, whole) in enumerate(zip(tensors, self._whole, strict=True))
+        ]
         joined = torch.cat(chosen)
         return joined if joined.dtype in (torch.float32, torch.float64) else joined.float()
+
+    def _some(self, i: int, tensor: Tensor | None) -> Tensor:
+        """The coordinates of one tensor, whatever it is."""
+        index, parameter = self._indices[i], self._parameters[i]
+        if tensor is None:
+            size = parameter.numel() if index is None else len(index[0])
+            return torch.zeros(size * (2 if parameter.is_complex() else 1), device=self._device)
+        if tensor.is_sparse:
+            tensor = tensor.to_dense()
+        if index is not None:
+            flat, *of_dims = index
+            tensor = tensor.view(-1).index_select(0, flat) if tensor.is_contiguous() else tensor[tuple(of_dims)]
+        return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).reshape(-1)
 
 
 def _by_blas(pairs: Sequence[tuple[Tensor, Tensor]], ends: Sequence[int]) -> list[list[float]]:
     """The sums [L, K] of the products; for the CPU, where a small operation of torch takes longer than the sum."""
     arrays = [(left.numpy(), right.numpy()) for left, right in pairs]
-    return [[float(left[a:b] @ right[a:b]) for left, right in arrays] for a, b in itertools.pairwise(ends)]
+    return [[float(left[a:b].dot(right[a:b])) for left, right in arrays] for a, b in itertools.pairwise(ends)]
 
 
-def _by_scatter(pairs: Sequence[tuple[Tensor, Tensor]], ends: Sequence[int]) -> Tensor:
+def _by_scatter(pairs: Sequence[tuple[Tensor, Tensor]], layer_of_N: Tensor, layers: int) -> Tensor:
     """The same, in a few operations whatever the number of layers."""
     products_NK = torch.stack([left * right for left, right in pairs], 1)
-    device = products_NK.device
-    of_layer_N = torch.repeat_interleave(
-        torch.tensor([b - a for a, b in itertools.pairwise(ends)]), output_size=ends[-1]
-    ).to(device, non_blocking=True)
-    return products_NK.new_zeros(len(ends) - 1, len(pairs)).index_add_(0, of_layer_N, products_NK)
+    return products_NK.new_zeros(layers, len(pairs)).index_add_(0, layer_of_N, products_NK)

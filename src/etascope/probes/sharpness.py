@@ -153,10 +153,10 @@ def _search(
             # A secant that stays at one end leaves the bracket wide: keep clear of the ends.
             lr = min(max(guess, low[0] * margin), high[0] / margin)
         elif low is not None:  # a secant is taken a little further, so that it brackets
-            lr = min(max(guess * margin, lr * 2), lr * FAR) if guess and guess > lr else lr * far
+            lr = min(max(guess * margin if guess else 0.0, lr * far), lr * FAR)
             far = min(far * 2, FAR)
         else:
-            lr = min(max(guess / margin, lr / FAR), lr / 2) if guess and guess < lr else lr / far
+            lr = max(min(guess / margin if guess else lr, lr / far), lr / FAR)
             far = min(far * 2, FAR)
     if low is None or high is None:
         return CriticalLr(None, low and low[0], high and high[0], made)

@@ -30,9 +30,9 @@ def bound(optimizer: torch.optim.Optimizer) -> float | None:
     Returns:
         The bound; the smallest of the param groups' where they differ; None for other rules, and ascent.
 
-    Source: SGD and both momenta: Cohen et al. 2021, arXiv 2103.00065, appendix B; Adam and RMSprop: Cohen et al. 2022,
-    arXiv 2207.14484, section 2 and appendix. Dampening and RMSprop's momentum follow by scaling the gradient in the
-    heavy ball. Each is tested against torch's own steps just below and above.
+    Source: SGD and both momenta: Cohen et al. 2021, arXiv 2103.00065; Adam, and RMSprop as its β₁ = 0: Cohen et al.
+    2022, arXiv 2207.14484. Dampening and RMSprop's momentum follow by scaling the gradient in the heavy ball; Adagrad
+    is plain descent on the preconditioned loss. Each is tested against torch's own steps just below and above.
 
     >>> net = torch.nn.Linear(1, 1)
     >>> bound(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)), bound(torch.optim.Adam(net.parameters()))

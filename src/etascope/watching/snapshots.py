@@ -35,6 +35,7 @@ class _Snapshot:
     writing: threading.Thread | None = None
     fault: str = ""
     frozen_nbytes: int = 0
+    lent: bool = False  # a saved state has its tensors
 
 
 class Ring:
@@ -79,6 +80,7 @@ class Ring:
         self._unwanted: set[str] = set()  # pinned, and not in the ring any more
         self._run, self._count = uuid.uuid4().hex[:8], 0
         self._frozen_on_disk: tuple[Any, str] = None, ""
+        self._spare: State | None = None  # of the snapshot that went last; with it there are keep + 1 at most
         self._fault = ""
 
     # what is there
@@ -132,7 +134,8 @@ class Ring:
             return False
         if snapshots and (writing := snapshots[-1].writing) is not None:
             writing.join()
-        state = self._subject.capture()
+            self._settled()
+        state, self._spare = self._subject.capture(self._spare), None
         self._count += 1
         snapshot = _Snapshot(step, copy.deepcopy(dict(extra or {})), state.nbytes, state)
         snapshot.frozen_nbytes = state.frozen_nbytes
@@ -214,6 +217,7 @@ class Ring:
                 own |= {"name": s.name, "frozen": s.frozen, "nbytes": s.nbytes, "frozen_nbytes": s.frozen_nbytes}
             elif tensors and s.state is not None:
                 state = s.state
+                s.lent = True
                 own |= {"tensors": dict(state.tensors), "frozen_tensors": dict(state.frozen)}
                 own |= {"plain": to_json(state.plain), "devices": dict(state.devices)}
             else:
@@ -236,6 +240,7 @@ class Ring:
             raise RecordError(f"The ring's state is {state.get('schema')!r}.", f"This etascope reads {SCHEMA!r}.")
         for snapshot in self._settled():
             self._drop(snapshot)
+        self._spare = None
         for saved in state["snapshots"]:
             try:
                 snapshot = self._loaded(saved, str(state["folder"]))
@@ -342,6 +347,8 @@ class Ring:
         self._snapshots.remove(snapshot)
         if snapshot.writing is not None:
             snapshot.writing.join()
+        if self._folder is None and not snapshot.lent:
+            self._spare = snapshot.state
         snapshot.state = None
         if snapshot.name:
             self._unwanted |= {snapshot.name, snapshot.frozen} - {""}

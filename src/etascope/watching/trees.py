@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..records.run import exact
 
-__all__ = ["LEFT", "Ref", "Take", "from_json", "put_back", "take_apart", "to_json", "write"]
+__all__ = ["LEFT", "Ref", "Take", "from_json", "put_back", "take_apart", "to_json"]
 
 Take = Callable[[str, Tensor], "Ref"]
 
@@ -34,12 +34,15 @@ class _Left:
 
 
 LEFT = _Left()
+_ENDS = {float, int, bool, str, type(None)}
 
 
 def take_apart(value: Any, key: str, take: Take) -> Any:
     """The tree of a value: containers are copied, tensors given to `take`, other objects kept as they are."""
     if isinstance(value, Tensor):
         return take(key, value)
+    if type(value) in _ENDS:
+        return value
     if isinstance(value, dict):
         return {k: take_apart(v, f"{key}.{k}", take) for k, v in value.items()}
     if isinstance(value, list):
@@ -79,15 +82,6 @@ def put_back(now: Any, then: Any, fill: Callable[[Any, Ref], Tensor]) -> Any:
     if then is LEFT:
         return now
     return copy.deepcopy(then) if isinstance(then, np.ndarray | set) else then
-
-
-def write(into: Tensor, value: Tensor) -> None:
-    """Copy into a tensor; one that was expanded has only as many elements as lie in memory."""
-    into = into.detach()
-    for dim, (stride, size) in enumerate(zip(into.stride(), into.shape, strict=True)):
-        if stride == 0 and size > 1:
-            into, value = into.narrow(dim, 0, 1), value.narrow(dim, 0, 1)
-    into.copy_(value)
 
 
 def to_json(tree: Any) -> Any:
