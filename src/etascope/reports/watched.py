@@ -18,7 +18,7 @@ WIDTH, LEFT, RIGHT = 940.0, 56.0, 928.0
 LOSS, LR = (34.0, 244.0), (284.0, 364.0)  # top and bottom of the two panels
 POINTS = 1200
 EVENTS = 8  # that are written out
-LETTERS = 138  # of a line
+LETTERS = 160  # of a line
 
 
 def watched(log: Log) -> Canvas:
@@ -36,7 +36,8 @@ def watched(log: Log) -> Canvas:
         return c
     x = Scale(0, max(seen[-1].seen, 1), LEFT, RIGHT)
     losses = [o.loss for o in seen if math.isfinite(o.loss)]
-    y = loss_scale(losses or [1.0], LOSS[1], LOSS[0])
+    most = max(losses[0], 3 * median(losses), key=abs) if losses else 1.0  # what is far above is cut off
+    y = loss_scale([min(loss, 1.5 * most) for loss in losses] or [1.0], LOSS[1], LOSS[0], cap=1.5 * most)
     _axis(c, y, "Loss", LOSS)
     with c.clip((LEFT, LOSS[0] - 6, RIGHT + 6, LOSS[1] + 1)):
         c.path(thin([(x(o.seen), y(o.loss)) for o in seen], POINTS), "train")
@@ -48,14 +49,15 @@ def watched(log: Log) -> Canvas:
     z = lr_scale(lrs, LR[1], LR[0])
     _axis(c, z, "Learning rate", LR)
     c.path(thin([(x(o.seen), z(o.lr) if o.lr > 0 else math.nan) for o in seen], POINTS), "predicted")
+    c.taken.clear()
     for i, (decision, count) in enumerate(events[:EVENTS], start=1):
         at = x(decision.seen)
         c.line((at, LOSS[0]), (at, LR[1]), "edge")
-        c.text((at, LOSS[0] - 8), str(i), "strong", "middle")
+        c.free([((at, LOSS[0] - 8), "middle"), ((at, LOSS[0] - 20), "middle")], str(i), "strong", (0, 0, WIDTH, height))
         said = f"{i}  {decision}" + (f" (and {count - 1} more)" if count > 1 else "")
         if len(said) > LETTERS:
             said = f"{said[: LETTERS - 1].rsplit(' ', 1)[0]} …"
-        c.text((0, LR[1] + 40 + 18 * (i - 1)), said, "soft", size=12)
+        c.text((0, LR[1] + 40 + 18 * (i - 1)), said, "soft", size=11)
     if len(events) > EVENTS:
         c.text((0, LR[1] + 40 + 18 * EVENTS), f"… and {n.plural(len(events) - EVENTS, 'decision')} more", "soft")
     for tick in x.ticks(6, gap=60):
