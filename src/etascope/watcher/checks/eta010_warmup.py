@@ -8,14 +8,14 @@ from ... import numbers as n
 from .base import NoteCheck, Said, View
 
 RISE = 0.1  # of the loss at the beginning
-LARGE = 0.1  # update ratio
 
 
 class Warmup(NoteCheck):
     """The first steps did harm that a warmup would have spared.
 
-    Within the first twentieth of the run the mean loss of a block rose above the loss at the beginning by more than a
-    tenth of it, though the lr was already more than half of the highest yet; the run then learnt after all.
+    Within the first twentieth of the run (a hundred updates at least) a loss rose above the loss at the beginning by
+    more than a tenth of it and four of its spreads, at more than half of the highest lr; the run then learnt after
+    all. Harm that does not show in the loss of the first steps is not seen.
 
     **What to do.** Warm the lr up: `eta.warmup("5%") >> ...`, or twice as long as now.
     """
