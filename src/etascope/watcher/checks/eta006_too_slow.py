@@ -13,7 +13,7 @@ from .trend import slope_over
 ALIGNED, ALIKE = 0.75, 0.85  # mean agreement of successive updates; noise alone gives 0.71 at a momentum of 0.9
 STRAIGHT = 10.0  # standard errors of the slope
 SHORT = 0.05  # of the distance to 0 that the loss began with: what it should have fallen by
-WAY = 0.1  # of the weights' norm: how far all updates of the run have to go together
+WAY = 0.2  # of the weights' norm: how far all updates of the run have to go together
 Found = tuple[str, dict[str, float]]
 
 
@@ -22,13 +22,14 @@ class TooSlow(NoteCheck):
 
     It looks after a fifth of the run, while the lr is high, for one of three signs.
 
-    - Successive updates agree, by a mean agreement of their signs above 0.85 at the last three probes. Noise alone
-      gives 0 without momentum, and (2/π) arcsin β with it: 0.71 at β = 0.9.
+    - Successive updates agree, by a mean agreement of their signs above 0.85 at the last three probes, and the loss is
+      still above half of what it began with. Noise alone gives 0 without momentum, and (2/π) arcsin β with it: 0.71
+      at β = 0.9.
     - They agree by more than 0.75, and the loss falls along a straight line, by more than ten standard errors of its
       slope, with no bend towards an end: its second half falls by more than three quarters of its first. Without
       probes the line alone has to do, and the loss must have fallen by less than a twentieth of what it began with.
     - The loss has fallen by less than a twentieth, and updates as large as the present ones would move no layer by a
-      tenth of its norm in the whole run, even if all of them went the same way.
+      fifth of its norm in the whole run, even if all of them went the same way.
 
     **What to do.** Raise the lr by 3 to 10 times, or find it: `eta.find(task)`.
     """
@@ -55,7 +56,7 @@ class TooSlow(NoteCheck):
 def _straight(losses: list[float], signs: list[float], fallen: float, view: View) -> Found | None:
     """Steps that go on and on the same way."""
     agree = fmean(signs) if len(signs) == 3 else 0.0
-    if len(signs) == 3 and min(signs) > ALIKE and fallen > 0:
+    if len(signs) == 3 and min(signs) > ALIKE and 0 < fallen < 0.5 * abs(view.signals.init):
         return f"successive updates agree ({agree:+.2f}): each goes on where the one before it went", {"sign": agree}
     slope, error = slope_over(losses)
     half = len(losses) // 2
