@@ -49,7 +49,7 @@ def eventful(watcher: Controller) -> Controller:
 @pytest.mark.parametrize("act", [True, False])
 def test_a_check_speaks_once_a_phase_of_the_lr(act: bool) -> None:
     watcher = eventful(controller(act=act, run={"rule": "adagrad"}))
-    codes = [own.code for own in watcher.news if isinstance(own, Note) and "batch" not in own.said]
+    codes = [own.code for own in watcher.news if isinstance(own, Note) and "bad" not in own.said]
     assert len(set(codes)) >= 5
     assert sorted(codes) == sorted(set(codes))  # the lr is the same throughout: one phase
 

@@ -11,7 +11,7 @@ def test_a_rise_at_the_beginning_that_the_run_got_over() -> None:
     watcher = controller(act=False)
     feed(watcher, HARM, lr=1e-2)
     (note,) = said(watcher, "ETA010")
-    assert note.step > 100 and 5 < note.numbers["high"] <= 6.5 and note.numbers["init"] == 2.9
+    assert note.step > 100 and 5 < note.numbers["high"] <= 6.5 and note.numbers["init"] < 3
     assert "at lr 1e-2, with no warmup" in note.said
 
 

@@ -48,6 +48,7 @@ class ScheduleFits(NoteCheck):
             return None
         low = [b.lr < GONE * usual for b in view.blocks[-3:]]
         if low == [False, True, True] and 0.2 * horizon < step < 0.95 * horizon:  # one block alone is a restart
-            said = f"the lr is {n.lr(view.signals.lr) if view.signals.lr else 0} at update {step:,} of {horizon:,}: the decay is over too soon"
+            lr = n.lr(view.signals.lr) if view.signals.lr > 0 else "0"
+            said = f"the lr is {lr} at update {step:,} of {horizon:,}: the decay is over too soon"
             return Said(said, "Give the real number of updates as the horizon.", numbers)
         return None

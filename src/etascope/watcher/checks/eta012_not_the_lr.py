@@ -42,7 +42,8 @@ def _data(view: View, loss: float, skips: int) -> Said:
         said = f"{view.held} losses in a row were out of line on a good model, and then {level} again: bad data"
         return Said(said, "Look at the data between these steps.", {"held": view.held, "loss": loss})
     bad = "one bad batch" if skips == 1 else f"{skips} bad batches"
-    said = f"{bad}: a loss of {n.loss(loss)}, and without an update in between {level} again"
+    was = n.loss(loss) if math.isfinite(loss) else str(loss)
+    said = f"{bad}: a loss of {was}, and without an update in between {level} again"
     return Said(said, "Look at the batch before this step.", {"skips": skips, "loss": loss})
 
 
