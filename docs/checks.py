@@ -22,7 +22,11 @@ EXAMPLES = {  # what was said in real runs (benchmarks and docs, November 2026),
         f"{MLP}, SGD, cosine from 0.1, one input made NaN, with `act`",
         "step 200: the loss is nan, after a running 0.603; this update is left out; ETA001",
     ),
-    "ETA002": ("""@2run""", """@2"""),
+    "ETA002": (
+        f"{MLP}, Adam, gradients with the wrong sign from step 300 on, without `act`",
+        "step 375: the last 8 losses are 0.66 on average, against a running 0.361 ± 0.16 and 0.0632 at best; would be "
+        "done: rewound to step 350, lr 1e-4 → 5e-5; ETA002",
+    ),
     "ETA003": (
         f"{MLP}, SGD, cosine from 0.1, one batch a hundred times too large, with `act`",
         "step 249: loss 3.19 against a running 0.419 ± 0.141 (20 σ), gradient norm 53.2× its usual 0.799; this update "
@@ -34,7 +38,8 @@ EXAMPLES = {  # what was said in real runs (benchmarks and docs, November 2026),
     ),
     "ETA005": (
         f"{MLP}, gradient descent on all the data at an lr of 1.5",
-        "@5",
+        "step 79: lr · sharpness is more than 100 times what is stable, and the loss does not fall; would be done: the "
+        "lr is cut to 0.5 of what it was; ETA005",
     ),
     "ETA006": (
         f"{MLP}, Adam, cosine from 3e-5, a hundredth of what is good",
@@ -56,7 +61,7 @@ EXAMPLES = {  # what was said in real runs (benchmarks and docs, November 2026),
     ),
     "ETA010": (
         f"{MLP}, SGD, cosine from 1",
-        "@10",
+        "step 104: by step 60 the loss had risen from 2.272 to 3.844 at lr 1, with no warmup; ETA010",
     ),
     "ETA011": (
         f"{MLP}, 1,800 updates where 1,500 had been said",
