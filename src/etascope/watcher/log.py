@@ -247,14 +247,13 @@ class LogWriter:
         self, seen: int, step: int, loss: float, lr: float, grad: float | None = None, lrs: list[float] | None = None
     ) -> None:
         """One observation; `lrs` are those of the further param groups, where they are not all `lr`."""
-        losses = self._loss
-        i = len(losses)
+        i = len(self._loss)
         if i and (i >= BLOCK or step != self._step + i or seen != self._seen + i or (lrs is None) == bool(self._lrs)):
             self.flush()
             i = 0
         if not i:
             self._seen, self._step = seen, step
-        losses.append(loss)
+        self._loss.append(loss)  # of the new block, where the one before was just written
         self._lr.append(lr)
         if lrs is not None:
             self._lrs.append(lrs)
