@@ -19,7 +19,7 @@ def trained(bad: dict[int, float], extend_at: int | None = None, horizon: int = 
     with eta.watch(net, adam, schedule=handle, act=True, log=None, **options) as w:
         batches = [torch.randn(16, 4) for _ in range(10)]
         seen = 0
-        while w.step < handle.horizon and not w.should_stop:
+        while w.step < handle.schedule.horizon and not w.should_stop:
             x = batches[seen % 10]
             if seen == extend_at:
                 handle.extend(horizon=2 * horizon, keep="value")
@@ -46,7 +46,7 @@ def test_peak_factors_and_schedule_give_the_lr_to_the_bit() -> None:
 
 def test_it_says_who_did_it() -> None:
     w = trained({150: 1e3, 151: 1e3, 152: 1e3})
-    assert str(w.why(10)).startswith("step 10: lr 2.2e-2 = peak 3e-2 · schedule 0.733333")
+    assert str(w.why(10)).startswith("step 10: lr 2.062e-2 = peak 3e-2 · schedule 0.6875")
     late = w.why(290)
     assert late.factors == {"rewind": 0.5} and "rewind 0.5" in str(late) and "rewound to step" in late.since[-1]
 

@@ -106,7 +106,8 @@ class RunView:
         parts = [str(self.header.get("optimizer", "?"))]
         if self.schedule is not None:
             try:
-                parts.append(repr(Schedule.from_json(self.schedule)).partition(".bind(")[0])
+                said = repr(Schedule.from_json(self.schedule)).partition(".bind(")[0]
+                parts.append(said[1:-1] if said.startswith("(") and said.endswith(")") else said)
             except (ScheduleError, KeyError, TypeError, ValueError, AttributeError):
                 parts.append("a schedule of the user's own")
         if self.header.get("peak") is not None:
