@@ -182,6 +182,16 @@ def test_ctrl_c_leaves_quietly(log, tmp_path):
     assert process.wait() == 0 and err == b""
 
 
+def test_no_torch_is_loaded(log):
+    code = (
+        f"import sys; sys.argv = ['etascope', 'watch', {str(log)!r}, '--replay']\n"
+        "import atexit; atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr))\n"
+        "from etascope.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "False\n"
+
+
 def test_a_view_of_little(log):
     view = RunView()
     view.take(read_log(log).lines[:1])

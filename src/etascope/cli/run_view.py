@@ -141,8 +141,11 @@ class RunView:
             if not finite:
                 continue
             number = n.loss if name == "loss" else n.lr
-            line = sparkline(values, max(10, min(64, width - 32)))
-            out.append(f"{name:>4} {number(finite[0]):>8} {line} {number(finite[-1])}")
+            drawn, low = values, min(finite)
+            if name == "loss" and low > 0 and max(finite) > 20 * low:
+                drawn, name = [math.log(v) if v > 0 else math.nan for v in values], "log loss"
+            line = sparkline(drawn, max(10, min(64, width - 36)))
+            out.append(f"{name:>8} {number(finite[0]):>8} {line} {number(finite[-1])}")
         return out
 
     def _sentence(self, own: Note | Decision) -> list[str]:
