@@ -30,6 +30,7 @@ from .signals import Level, Signals
 __all__ = ["Controller", "Kept"]
 
 QUIET = 50  # observations after an alarm that nobody acted on before there can be another
+BETWEEN = 6  # blocks between two alarms of ETA005
 APART = 10  # blocks between two notes of one check
 FIRST_PROBES, LAST_PROBES = 3, 8  # kept
 TOLERATED = 3  # gradients in a row that a gradient scaler may overflow while it looks for its scale
@@ -131,9 +132,7 @@ class Controller:
             if alarm is not None:
                 return self._decide(alarm, lr)
         self._in_line(step, loss, lr)
-        if ended:
-            self._end_block()
-        return None
+        return self._end_block() if ended else None
 
     def validate(self, step: int, loss: float) -> None:
         """A validation loss."""
@@ -157,8 +156,7 @@ class Controller:
             self._by_itself(policy, answer)
         self._refactor()
         self._look("probe", {})
-        alarm = None if self._quiet else ON_PROBE.alarm(self.view, self.signals.loss, None)
-        return None if alarm is None else self._decide(alarm, self.signals.lr)
+        return self._look_at_edge(self.signals.lr)
 
     def changed(self, step: int, found: float, written: float) -> Decision | None:
         """Somebody else has written the lr."""
@@ -244,7 +242,7 @@ class Controller:
             kept.append(Kept(step, self.seen, self.signals.where))
             self.take = self.turned = True
 
-    def _end_block(self) -> None:
+    def _end_block(self) -> Decision | None:
         blocks = self.signals.blocks
         if len(blocks) > 1:
             before, now = blocks[-2].lr, blocks[-1].lr
@@ -253,6 +251,17 @@ class Controller:
                 self._direction = direction
                 self._phase += 1
         self._look("block", {})
+        return self._look_at_edge(self.signals.lr)
+
+    def _look_at_edge(self, lr: float) -> Decision | None:
+        """ETA005 looks at probes and blocks, not at one loss; after an alarm it waits for others."""
+        if self._quiet or self._skips or self._rewound:
+            return None
+        spoken = self._spoken.get(ON_PROBE.code)
+        if spoken is not None and len(self.signals.blocks) - spoken[1] < BETWEEN:
+            return None
+        alarm = ON_PROBE.alarm(self.view, self.signals.loss, None)
+        return None if alarm is None else self._decide(alarm, lr)
 
     # decisions
 
@@ -363,7 +372,7 @@ class Controller:
             if not isinstance(check, NoteCheck) or event not in check.on or check.inapplicable(self.view):
                 continue
             at = self._phase, len(self.signals.blocks)
-            often = event in ("block", "validation", "probe")
+            often = event in ("block", "validation", "probe") or (event == "data" and not self.view.held)
             key = check.code if often else f"{check.code} {event}"  # a bad batch is not to hide a dead layer
             before = self._spoken.get(key)
             if often and before is not None and (before[0] == at[0] or at[1] - before[1] < APART):

@@ -93,7 +93,8 @@ class Signals:
     """
 
     __slots__ = (
-        "bar", "begun", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high", "highest", "init",
+        "bar", "begun", "begun_spread", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high",
+        "highest", "init",
         "leap", "leap_from", "leap_left", "leap_step", "level", "loss", "lr", "rate", "spread", "step", "strict",
         "strict_left",
     )  # fmt: skip
@@ -105,7 +106,7 @@ class Signals:
         self.step = self.finite = 0
         self.loss = self.lr = self.init = self.level = self.fast = self.spread = self.best = math.nan
         self.bar = self.high = math.inf
-        self.highest = 0.0
+        self.highest = self.begun_spread = 0.0  # the deviation of the first losses
         self.leap, self.leap_step, self.leap_left, self.leap_from = 0.0, 0, 0, math.inf
         self.strict, self.strict_left = math.inf, 0
         self.calm = 0.0  # the spread when the level was lowest: a rise makes it larger than noise is
@@ -147,7 +148,10 @@ class Signals:
         if self.strict_left:
             self.strict_left -= 1
         if n <= FIRST:
-            self.init = loss if n == 1 else self.init + (loss - self.init) / n
+            before, self.init = self.init, loss if n == 1 else self.init + (loss - self.init) / n
+            if n > 1:  # Welford's sums, made a deviation
+                squares = self.begun_spread**2 * (n - 2) + (loss - before) * (loss - self.init)
+                self.begun_spread = math.sqrt(max(0.0, squares) / (n - 1))
         if n == 1:
             self.level = self.fast = self.best = loss
             self.spread = 0.0
