@@ -50,7 +50,9 @@ def faulty(runs, unguarded):
             rows.append((record, off(record, clean), off(plain, clean) > INSIDE))
     changed = [(record, by) for record, by, is_changed in rows if is_changed]
     saved = [record for record, by in changed if by <= INSIDE]
-    back = [record["recovery"] for record, _ in changed if record["recovery"] is not None]
+    # A run that was stopped may have ended before it was seen to be off, and has not come back.
+    gone_on = [record for record, _ in changed if record["ended"] == "horizon"]
+    back = [record["recovery"] for record in gone_on if record["recovery"] is not None]
     heard = [record for record, _, _ in rows if record["n_after"]]
     extra = [r["batches"] - WORKLOADS[r["workload"]].horizon for r, _, _ in rows if r["ended"] == "horizon"]
     return {

@@ -18,7 +18,7 @@ __all__ = ["Movement"]
 
 Index = tuple[Tensor, ...]  # of the coordinates looked at in a tensor, one per dimension
 
-K = 6
+K = 8
 
 
 class Movement:
@@ -30,8 +30,9 @@ class Movement:
         effective_lr = ‖Δ_{t+1}‖ / ‖g_{t+1}‖           how far it goes for a unit of gradient, under any rule
         sign = mean of sign(Δ_t) · sign(Δ_{t+1})       −1: every coordinate turns back; 1: all go on
 
-    and of all layers together, in batches:
+    and of all layers together, the noise scale in batches:
 
+        alignment = −g_{t+1} · Δ_t / (‖g_{t+1}‖ ‖Δ_t‖)   1: the next gradient still points the way that the step went
         noise_scale = tr Σ / |G|²,  |G|² ≈ g_t · g_{t+1},  tr Σ ≈ ‖g_t − g_{t+1}‖² / 2
 
     G is the mean gradient and Σ the covariance of a batch's. Both estimates are unbiased for two independent batches
@@ -120,8 +121,8 @@ class Movement:
         """What was seen, as the `probe` entry of a run's log has it; the next look is a first one again.
 
         Returns:
-            {"layers": {name: {"update_ratio", "effective_lr", "sign"}}, "noise_scale"}; a key is left out where it
-            would divide by zero, or |G|² is not positive. {} before the third look.
+            {"layers": {name: {"update_ratio", "effective_lr", "sign"}}, "noise_scale", "alignment"}; a key is left out
+            where it would divide by zero, or |G|² is not positive. {} before the third look.
         """
         if self._looks < 3:
             return {}
@@ -139,8 +140,13 @@ class Movement:
                 layers[name]["effective_lr"] = math.sqrt(move / gradient)
             layers[name]["sign"] = turn / counts[name]
         self._smooth(sum(own[5] for own in sums.values()) / 2, sum(own[4] for own in sums.values()))
-        noise_scale = self.noise_scale
-        return {"layers": layers} | ({} if noise_scale is None else {"noise_scale": noise_scale})
+        found: dict[str, Any] = {"layers": layers}
+        if (noise_scale := self.noise_scale) is not None:
+            found["noise_scale"] = noise_scale
+        gradient, before, agree = (sum(own[k] for own in sums.values()) for k in (2, 6, 7))
+        if (norms := math.sqrt(gradient * before)) > 0:
+            found["alignment"] = -agree / norms
+        return found
 
     @property
     def noise_scale(self) -> float | None:
@@ -239,9 +245,9 @@ class _Part:
         first, here, then = self._where
         gradient, next_gradient = self._gradients
         before, move, difference = here - first, then - here, gradient - next_gradient
-        signs = before.sign_(), move.sign()
-        left = [here, move, next_gradient, signs[0], gradient, difference]
-        right = [here, move, next_gradient, signs[1], next_gradient, difference]
+        signs = before.sign(), move.sign()
+        left = [here, move, next_gradient, signs[0], gradient, difference, before, next_gradient]
+        right = [here, move, next_gradient, signs[1], next_gradient, difference, before, before]
         if self._weights_N is not None:
             left = [own * self._weights_N for own in left]
         return list(zip(left, right, strict=True))

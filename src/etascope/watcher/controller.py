@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..records.run import Decision, Note, exact
@@ -262,6 +262,7 @@ class Controller:
         if self.kept and not self.kept[-1].good:
             self.turned = True
             self.kept.pop()  # what was taken shortly before an alarm is not to be trusted
+        alarm = self._with_leap(alarm)
         answer, by = None, ""
         for i, policy in enumerate(self.policies):
             state, answer = policy.alarmed(self._states[i], alarm, scene)
@@ -278,6 +279,18 @@ class Controller:
         self._spoken[alarm.code] = self._phase, len(self.signals.blocks)
         return self._carry_out(alarm, answer, by, lr)
 
+    def _with_leap(self, alarm: Alarm) -> Alarm:
+        """The alarm, and that the lr has leapt shortly before, if it has."""
+        signals = self.signals
+        if not signals.leap_left or alarm.of not in ("update", "weights"):
+            return alarm
+        said = (
+            f"{alarm.said}, after the lr leapt {signals.leap:.3g}-fold at step {signals.leap_step:,}, beyond all before"
+        )
+        return replace(
+            alarm, said=said, numbers={**alarm.numbers, "leap": signals.leap, "leap_step": signals.leap_step}
+        )
+
     def _carry_out(self, alarm: Alarm, answer: Answer | None, by: str, lr: float) -> Decision:
         act = self.run.act and answer is not None
         to: Kept | None = None
@@ -288,7 +301,7 @@ class Controller:
             if to is not None:
                 del self.kept[self.kept.index(to) + 1 :]
                 self.turned = True
-                self.signals.go_back(to.where)
+                self.signals.go_back(to.where, alarm.loss if alarm.of == "update" else math.nan)
                 self._skips, self._rewound = 0, True
             if answer.action == "skip":
                 self._skips += 1

@@ -12,6 +12,10 @@ is the loss at the beginning: where the loss is nearly 0, many spreads may be ne
 
     bar  = max(8 S, R / 2)       above L: one loss beyond it is out of line
     high = max(4 S, R / 5)       above L, or max(6 S', 3 R / 10) above the lowest L, when S was S': F beyond is astray
+
+The lr may leap: three times as high from one update to the next, and beyond all before (a restart of a cyclical
+schedule is not). For a hundred observations less is enough then: F more than max(1.5 S, R / 20) above where L was.
+After a rewind, the bar is half of the way up to the loss that led to it, until forty losses were in line.
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ FAST = 8.0  # observations that the fast mean looks back on
 SPIKE, SPIKE_OF_DROP = 8.0, 0.5
 HIGH, HIGH_OF_DROP = 4.0, 0.2
 ABOVE_BEST, ABOVE_BEST_OF_DROP = 6.0, 0.3
+LEAP, BEYOND, AFTER_LEAP = 3.0, 1.2, 100  # times the last lr, times the highest yet, observations
+LEAPT, LEAPT_OF_DROP = 1.5, 0.05
+STRICT, STRICT_OF_SPREAD, STRICT_FOR = 0.5, 4.0, 40
 TO_DEVIATION = 1.2533  # mean distance of a normal variable -> its deviation
 WEIGHTED = 0.25  # the least share of the loss at the beginning that counts as its drop
 
@@ -86,8 +93,9 @@ class Signals:
     """
 
     __slots__ = (
-        "bar", "begun", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high", "init", "level",
-        "loss", "lr", "rate", "spread", "step",
+        "bar", "begun", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high", "highest", "init",
+        "leap", "leap_from", "leap_left", "leap_step", "level", "loss", "lr", "rate", "spread", "step", "strict",
+        "strict_left",
     )  # fmt: skip
 
     def __init__(self, horizon: int | None = None) -> None:
@@ -97,6 +105,9 @@ class Signals:
         self.step = self.finite = 0
         self.loss = self.lr = self.init = self.level = self.fast = self.spread = self.best = math.nan
         self.bar = self.high = math.inf
+        self.highest = 0.0
+        self.leap, self.leap_step, self.leap_left, self.leap_from = 0.0, 0, 0, math.inf
+        self.strict, self.strict_left = math.inf, 0
         self.calm = 0.0  # the spread when the level was lowest: a rise makes it larger than noise is
         self.grad, self.grads = math.nan, 0
         self.blocks: list[Block] = []
@@ -124,8 +135,17 @@ class Signals:
         Returns:
             Whether a block has ended with it.
         """
-        self.step, self.loss, self.lr = step, loss, lr
         n = self.finite = self.finite + 1
+        if lr > self.highest:
+            if n > WARM and lr > BEYOND * self.highest and lr > LEAP * self.lr > 0.0:
+                self.leap, self.leap_step, self.leap_left = lr / self.lr, step, AFTER_LEAP
+                self.leap_from = self.level + max(LEAPT * self.spread, LEAPT_OF_DROP * self.drop)
+            self.highest = lr
+        self.step, self.loss, self.lr = step, loss, lr
+        if self.leap_left:
+            self.leap_left -= 1
+        if self.strict_left:
+            self.strict_left -= 1
         if n <= FIRST:
             self.init = loss if n == 1 else self.init + (loss - self.init) / n
         if n == 1:
@@ -187,15 +207,20 @@ class Signals:
         """Where the loss is, to come back to."""
         return Level(self.level, self.spread, self.fast)
 
-    def go_back(self, where: Level) -> None:
-        """The model is again what it was there."""
+    def go_back(self, where: Level, loss: float) -> None:
+        """The model is again what it was there; `loss` is what led to that."""
         self.level, self.spread, self.fast = where.level, where.spread, where.fast
+        self.leap_left = 0
+        above = loss - self.level
+        if 0 < above < math.inf:
+            self.strict, self.strict_left = max(STRICT_OF_SPREAD * self.spread, STRICT * above), STRICT_FOR
         self._set_bars()
 
     def accept(self, loss: float) -> None:
         """What is out of line is how it is from now on."""
         if loss - loss == 0.0:
             self.level = self.fast = self.best = loss
+            self.leap_left = self.strict_left = 0
             self.spread = self.calm = max(self.spread, 0.1 * self.drop)
             self._set_bars()
 
@@ -205,11 +230,15 @@ class Signals:
             drop = weighted
         a, b = SPIKE * spread, SPIKE_OF_DROP * drop
         self.bar = a if a > b else b
+        if self.strict_left and self.strict < self.bar:
+            self.bar = self.strict
         a, b = HIGH * spread, HIGH_OF_DROP * drop
         high = self.level + (a if a > b else b)
         a, b = ABOVE_BEST * self.calm, ABOVE_BEST_OF_DROP * drop
         low = self.best + (a if a > b else b)
         self.high = low if low < high else high
+        if self.leap_left and self.leap_from < self.high:
+            self.high = self.leap_from
 
     def _close(self) -> None:
         count, total, low, high, logs, grads = self.begun

@@ -277,7 +277,7 @@ class Watch:
             lr *= self._factor
         if self._queue is not None:
             return self._observe_late(loss, lr)
-        if isinstance(loss, Tensor) and loss.numel() == 1:
+        if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_meta:
             value = loss.item()
         elif isinstance(loss, int | float) and not isinstance(loss, bool):
             value = float(loss)
@@ -290,6 +290,11 @@ class Watch:
             self._until_grad = self._grad_every - 1
             grad = self._norm()
         step = control.step
+        if step < controller.view.step:
+            self._complain(
+                f"The step went back from {controller.view.step:,} to {step:,}.",
+                "Load the watch's state with the handle's, or begin a new watch.",
+            )
         decision = controller.observe(step, value, lr, grad)
         assert self._log is not None
         self._log.observe(controller.seen, step, value, lr, grad, self._others(lr))
@@ -489,7 +494,7 @@ class Watch:
 
     def _observe_late(self, loss: Any, lr: float) -> Decision | None:
         assert self._queue is not None
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_meta:
             self._complain(_no_loss(loss), "Give the loss that backward() was called on, as a tensor.")
             return None
         self._until_grad -= 1
@@ -668,6 +673,8 @@ class Watch:
 
 
 def _no_loss(loss: Any) -> str:
+    if isinstance(loss, Tensor) and loss.is_meta:
+        return "The loss is on the device meta, where tensors have no values."
     if isinstance(loss, Tensor):
         return f"The loss is a tensor of shape {tuple(loss.shape)}, and not one number."
     return f"The loss is a {type(loss).__name__}, and not a number."

@@ -215,7 +215,7 @@ class Subject:
                 continue
             then = state.tensors[key]
             if now is not None and now.shape == then.shape and now.dtype == then.dtype:
-                write(now, then)
+                write_over(now, then)
             else:
                 owner[name] = then.to(state.devices.get(key, then.device), copy=True)
 

@@ -50,13 +50,14 @@ class rewind(Policy[RewindState]):
     2. More than `skips` in a row, three times as many one by one, or a loss that has gone astray over several steps:
        back to the last good snapshot, and the lr is cut: cut ← cut · factor^k at the k-th attempt, so that each cuts
        deeper than the one before, and warmed up again from a tenth of that over `rewarm` updates. From the third
-       attempt on it goes one snapshot further back. Where the first alarm was a number that is not finite, the first
+       attempt on it goes one snapshot further back. Where the lr had leapt shortly before, it goes back to before the
+       leap, and the cut takes all of it back. Where the first alarm was a number that is not finite, the first
        attempt does not cut: one bad gradient is enough for that. Where decisions come late (on a GPU), there is no
        update left to be skipped: it rewinds at once, the first time without a cut.
     3. Back on a good model, the next loss tells what it was. In line: the weights had been led astray, and the cut
        stays. Out of line though no update was made since: it is the data. The cut is taken back, and updates are left
        out until the loss is in line again; after `hold` of them, what comes is how the data are now, and training
-       goes on.
+       goes on (or stops, where what comes is no finite number).
     4. After `attempts` rewinds without `forgive` observations in line between them: back to the good state, and stop.
 
     Args:
@@ -108,6 +109,8 @@ class rewind(Policy[RewindState]):
         if state.mode == "holding":
             if state.skips < self.hold:
                 return replace(state, skips=state.skips + 1), Answer("skip", "the data are still out of line: left out")
+            if alarm.code == "ETA001":
+                return self._stop(state, scene, f"{state.skips} updates were left out")
             said = f"{state.skips} updates were left out: this is how the data are now, and training goes on"
             return replace(state, mode="well", skips=0, skipped=0), Answer("none", said, anew=True)
         if alarm.of == "update" and not scene.late and state.skips < self.skips and state.skipped < 3 * self.skips:
@@ -119,20 +122,24 @@ class rewind(Policy[RewindState]):
         if not scene.good:
             return replace(state, stopped=True), Answer("stop", "there is no good state yet to go back to: stopped")
         attempt = state.attempts + 1
-        back = min(max(0, attempt - 2), len(scene.good) - 1)
+        leap, leapt = alarm.numbers.get("leap", 1.0), alarm.numbers.get("leap_step", math.inf)
+        back = min(max(0, attempt - 2, sum(step > leapt for step in scene.good)), len(scene.good) - 1)
         to = scene.good[-1 - back]
         if attempt > self.attempts:
-            said = f"{self.attempts} rewinds have not helped: back to step {to:,}, and stopped"
-            return replace(state, stopped=True), Answer("stop", said, back=back)
+            return self._stop(state, scene, f"{n.plural(self.attempts, 'rewind')} did not help", back)
         cut = state.cut
         if attempt > 1 or not (alarm.code == "ETA001" or (scene.late and alarm.of == "update")):
-            cut *= self.factor ** max(1, attempt)
+            cut *= min(self.factor ** max(1, attempt), 1 / leap)
         after = replace(
             state, mode="back", skips=0, skipped=0, attempts=attempt, well=0, cut=cut, before=state.cut, rewarm=0
         )
         ratio = cut / state.cut
         lr = f"lr {n.lr(scene.lr)} → {n.lr(scene.lr * ratio)}" if ratio < 1 else "the lr as it was"
         return after, Answer("rewind", f"rewound to step {to:,}, {lr}", back=back, numbers={"attempt": attempt})
+
+    def _stop(self, state: RewindState, scene: Scene, why: str, back: int = 0) -> tuple[RewindState, Answer]:
+        to = f"back to step {scene.good[-1 - back]:,}, and " if scene.good else ""
+        return replace(state, stopped=True), Answer("stop", f"{why}: {to}stopped", back=back)
 
     def attends(self, state: RewindState) -> bool:
         return state.mode != "well" or state.rewarm is not None or state.attempts > 0 or state.skipped > 0

@@ -1,0 +1,399 @@
+"""`eta.watch` on a real training: untouched without `act`, saved with it, replayed and resumed to the bit."""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import etascope as eta
+from etascope.errors import OptionError, RecordError
+from etascope.watcher import LogWriter, replay
+
+from .training import HORIZON, Batches, Training
+
+
+def ignored(said: str) -> Any:
+    return pytest.mark.filterwarnings(f"ignore:{said}")
+
+
+@pytest.fixture(scope="module")
+def clean() -> float:
+    """What a run without faults ends with."""
+    training = Training()
+    training.run(training.watch(act=False), Batches())
+    return training.final()
+
+
+class TestUntouched:
+    @pytest.mark.parametrize("scaled", [False, True])
+    @pytest.mark.parametrize("lag", [0, 3])
+    def test_without_act_the_run_is_the_same_to_the_bit(self, scaled: bool, lag: int, tmp_path: Path) -> None:
+        ends = []
+        for watched in (False, True):
+            random.seed(1), np.random.seed(1)
+            training, batches = Training(norm=True, scaled=scaled), iter(Batches(bad={100, 101, 102, 103}))
+            if watched:
+                w = training.watch(log=tmp_path / "run.jsonl", grad_every=1, probe_every=20, lag=lag)
+                with w:
+                    for i in range(200):
+                        training.step(*next(batches), w)
+                        if i % 50 == 0:
+                            w.validate(1.0)
+                assert w.decisions and not any(d.taken for d in w.decisions)
+            else:
+                for _ in range(200):
+                    training.step(*next(batches), None)
+            ends.append((training.state(), torch.get_rng_state(), random.random(), np.random.random()))
+        (a, *one), (b, *other) = ends
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+        assert torch.equal(one[0], other[0]) and one[1:] == other[1:]
+
+    def test_the_handle_and_the_hooks_are_as_they_were(self) -> None:
+        training = Training()
+        before = training.optimizer._optimizer_step_pre_hooks.copy(), training.handle.state_dict()
+        with training.watch():
+            pass
+        assert before == (training.optimizer._optimizer_step_pre_hooks, training.handle.state_dict())
+
+
+class TestSaved:
+    def check(self, training: Training, clean: float, start: float = 2.3) -> None:
+        assert training.final() < clean + 0.02 * (start - clean)
+
+    @pytest.mark.parametrize("bad", [{150}, {150, 151, 152, 153}])
+    def test_corrupt_batches(self, bad: set[int], clean: float) -> None:
+        training = Training()
+        w = training.watch(act=True)
+        training.run(w, Batches(bad=bad))
+        assert training.handle.step == HORIZON and w.log.lines[-1]["why"] == "over"
+        self.check(training, clean)
+
+    def test_shuffled_labels_for_long(self, clean: float) -> None:
+        training = Training()
+        w = training.watch(act=True)
+        losses = training.run(w, Batches(shuffled=range(150, 300)))
+        assert len(losses) == HORIZON + 150  # each was left out, and made up for
+        assert training.handle.scale == 1.0
+        self.check(training, clean)
+
+    def test_nan_in_a_gradient(self, clean: float) -> None:
+        def spoil(training: Training, number: int) -> None:
+            if number == 150:
+                training.model[0].weight.grad[0, 0] = math.nan
+
+        training = Training()
+        w = training.watch(act=True)
+        training.run(w, Batches(), spoil)
+        assert [(d.code, d.action) for d in w.decisions] == [("ETA001", "skip")]
+        self.check(training, clean)
+
+    def test_a_scaler_that_explodes(self, clean: float) -> None:
+        def spoil(training: Training, number: int) -> None:
+            if number == 150:
+                training.scaler.load_state_dict({**training.scaler.state_dict(), "scale": math.inf})
+
+        training = Training(scaled=True)
+        w = training.watch(act=True)
+        training.run(w, Batches(), spoil)
+        assert "rewind" in [d.action for d in w.decisions]
+        assert 0 < training.scaler.get_scale() < math.inf and training.handle.step == HORIZON
+        self.check(training, clean)
+
+    def test_a_bug_in_the_schedule(self, clean: float) -> None:
+        good = (eta.warmup("5%") >> eta.cosine(to=0.05)).bind(horizon=HORIZON)
+        training = Training(schedule=lambda step: good(step) * (100 if step >= 150 else 1))
+        w = training.watch(act=True)
+        training.run(w, Batches())
+        assert any(d.action == "rewind" and d.numbers["leap"] == pytest.approx(100, rel=0.1) for d in w.decisions)
+        assert training.handle.scale == pytest.approx(0.01, rel=0.1)
+        self.check(training, clean)
+
+    @ignored("Something else writes")
+    def test_somebody_elses_lr(self, clean: float) -> None:
+        def spoil(training: Training, number: int) -> None:
+            if number >= 150:
+                training.optimizer.param_groups[0]["lr"] = 1e-6
+
+        training = Training()
+        w = training.watch(act=True)
+        training.run(w, Batches(), spoil)
+        assert [(d.code, d.action) for d in w.decisions] == [("ETA013", "restore")]
+        assert training.final() == clean
+
+    def test_running_statistics_are_put_back_with_a_batch_that_is_left_out(self) -> None:
+        training = Training(norm=True)
+        w = training.watch(act=True)
+        training.run(w, Batches(bad={150}))
+        other = Training(norm=True)
+        other.run(other.watch(act=True), Batches())
+        then, now = (t.model[1].running_var for t in (other, training))
+        assert w.decisions and float((now / then).max()) < 3  # and not 10,000 times as large
+
+
+class TestDecisions:
+    def test_an_update_that_is_left_out_is_no_update(self) -> None:
+        training = Training()
+        batches = iter(Batches(bad={60}))
+        with training.watch(act=True) as w:
+            for _ in range(60):
+                training.step(*next(batches), w)
+            before, step = training.state(), training.handle.step
+            training.step(*next(batches), w)
+            assert w.decisions[-1].action == "skip"
+            assert training.handle.step == step == 60
+            assert all(torch.equal(a, b) for a, b in zip(before, training.state(), strict=True))
+            training.step(*next(batches), w)
+            assert training.handle.step == 61
+
+    def test_a_rewind_goes_back_to_the_bit_but_not_the_clock(self) -> None:
+        training = Training()
+        batches = iter(Batches(bad={160, 161, 162}))
+        kept = {}
+        with training.watch(act=True, every=20, healthy=10) as w:
+            for _number in range(163):
+                kept[training.handle.step] = training.state()
+                training.step(*next(batches), w)
+            rewound = w.decisions[-1]
+            assert rewound.action == "rewind" and rewound.to_step < 160
+            assert all(torch.equal(a, b) for a, b in zip(kept[rewound.to_step], training.state(), strict=True))
+            assert training.handle.step == 160
+            training.step(*next(batches), w)
+            assert training.handle.scale == pytest.approx(0.05)  # half, to be warmed up again
+        assert training.handle.step == 161
+
+    def test_it_stops_where_nothing_helps(self) -> None:
+        training = Training()
+        w = training.watch(act=True, policies=eta.rewind(attempts=1, hold=20))
+
+        def spoil(training: Training, number: int) -> None:
+            if number >= 100:
+                training.model[0].weight.grad[0, 0] = math.nan
+
+        training.run(w, Batches(), spoil)
+        assert w.should_stop and w.log.lines[-1]["why"] == "stopped"
+        assert all(torch.isfinite(p).all() for p in training.model.parameters())
+
+    def test_without_a_handle_the_scheduler_goes_on_as_it_would(self) -> None:
+        training = Training(handle=False)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(training.optimizer, 0.99)
+        used: list[float] = []
+        training.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+        batches = iter(Batches(bad={100, 101, 102}))
+        with training.watch(act=True) as w:
+            for _ in range(150):
+                training.step(*next(batches), w)
+                scheduler.step()
+        assert training.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 * 0.99**150)
+        assert w.decisions[2].action == "rewind" and w.step == 147
+        assert w.log.of("factors") and w.why(140).factors == {"rewind": 0.5}
+
+    def test_decisions_may_come_late(self, clean: float) -> None:
+        training = Training()
+        w = training.watch(act=True, lag=4)
+        training.run(w, Batches(bad={150}))
+        assert [(d.action, d.step) for d in w.decisions] == [("rewind", 150)]
+        assert training.final() < clean + 0.05
+
+    def test_sharpness_is_probed_where_a_closure_is_given(self) -> None:
+        training = Training()
+        batches = iter(Batches())
+        with training.watch(probe_every=20) as w:
+            for _ in range(60):
+                x, y = next(batches)
+                loss = torch.nn.functional.cross_entropy(training.model(x), y)
+                loss.backward()
+                w.observe(loss, closure=lambda: torch.nn.functional.cross_entropy(training.model(x), y))  # noqa: B023
+                training.optimizer.step()
+                training.optimizer.zero_grad()
+        probes = list(w.log.of("probe"))
+        assert probes and all(p["sharpness"] > 0 and p["bound"] == pytest.approx(38) for p in probes)
+        assert set(probes[0]["layers"]) == {"0", "3"}
+
+
+class TestReplay:
+    @pytest.mark.parametrize("act", [False, True])
+    def test_the_log_gives_the_same_again_to_the_bit(self, act: bool, tmp_path: Path) -> None:
+        training = Training()
+        w = training.watch(
+            act=act,
+            log=tmp_path / "run.jsonl",
+            policies=(eta.rewind(), eta.pearce_hall(), eta.hypergradient(), eta.plateau(patience=0)),
+        )
+        batches = Batches(bad={100, 180}, shuffled=range(140, 160))
+        with w:
+            for i, (x, y) in enumerate(w.batches(batches)):
+                training.step(x, y, w)
+                if i % 40 == 0:
+                    w.validate(1.0 - 0.001 * (i % 80))
+        log = eta.read_log(tmp_path / "run.jsonl")
+        said = list(replay(log))
+        assert [s.to_json() for s in said] == [
+            line_of(line) for line in log.lines if line["kind"] in ("note", "decision")
+        ]
+        assert len(w.decisions) > 10 and all(d.taken is act for d in w.decisions)
+
+    def test_every_lr_is_explained_to_the_bit(self) -> None:
+        training = Training()
+        w = training.watch(act=True, policies=(eta.rewind(), eta.pearce_hall()))
+        batches = iter(Batches(bad={100, 101, 102}))
+        used: dict[int, float] = {}
+        training.optimizer.register_step_pre_hook(
+            lambda o, *_: used.__setitem__(training.handle.step, o.param_groups[0]["lr"])
+        )
+        with w:
+            for i in range(200):
+                if i == 50:
+                    training.handle.scale = 0.7  # somebody may
+                if i == 60:
+                    training.handle.extend(400)
+                training.step(*next(batches), w)
+        for step in range(197):
+            why = w.why(step)
+            assert why.lr == used[step] and why.exact
+            assert (why.peak * why.scale) * why.schedule == why.lr
+        assert "rewind 0.5" in str(w.why(150)) and "rewound to step" in str(w.why(150))
+
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path) -> None:
+        script = [sys.executable, str(Path(__file__).with_name("training.py"))]
+
+        def go(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+            folder.mkdir(exist_ok=True)
+            return subprocess.run([*script, str(folder), *arguments], capture_output=True, text=True, timeout=300)
+
+        whole = go(tmp_path / "whole", "-1", "anew")
+        assert whole.returncode == 0, whole.stderr
+        assert go(tmp_path / "killed", "190", "anew").returncode == -signal.SIGKILL
+        resumed = go(tmp_path / "killed", "-1", "resume")
+        assert resumed.returncode == 0, resumed.stderr
+        assert resumed.stdout == whole.stdout
+        logs = [eta.read_log(tmp_path / name / "run.jsonl") for name in ("whole", "killed")]
+        one, other = (list(log.observations()) for log in logs)
+        assert one == other
+        assert [d.to_json() for d in logs[0].decisions] == [d.to_json() for d in logs[1].decisions]
+        assert {"skip", "rewind"} <= {d.action for d in logs[0].decisions if d.step > 150}
+
+
+def line_of(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name != "kind"}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("loss", ["0.5", [0.5], None, True, torch.ones(2), torch.ones((), device="meta")], ids=repr)
+    def test_a_loss_that_is_none(self, loss: Any) -> None:
+        training = Training()
+        with training.watch() as w:
+            with pytest.warns(UserWarning, match="takes no note"):
+                assert w.observe(loss) is None
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                w.observe(loss)  # said once
+            assert not list(w.log.observations())
+        with training.watch(act=True) as w, pytest.raises(OptionError, match="loss"):
+            w.observe(loss)
+
+    def test_a_number_will_do(self) -> None:
+        with Training().watch() as w:
+            w.observe(0.5)
+            assert [o.loss for o in w.log.observations()] == [0.5]
+
+    def test_two_watches_on_one_optimizer(self) -> None:
+        training = Training()
+        with training.watch(), pytest.raises(OptionError, match="watched already"):
+            training.watch()
+        training.watch()
+
+    def test_a_step_that_goes_back(self) -> None:
+        training = Training()
+        batches = iter(Batches())
+        with training.watch() as w:
+            for _ in range(30):
+                training.step(*next(batches), w)
+            training.handle.step = 3
+            with pytest.warns(UserWarning, match="went back"):
+                training.step(*next(batches), w)
+        training = Training()
+        with training.watch(act=True) as w:
+            training.handle.step = 30
+            training.step(*next(batches), w)
+            training.handle.step = 3
+            with pytest.raises(OptionError, match="went back"):
+                training.step(*next(batches), w)
+
+    def test_a_full_disk_leaves_the_training_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        training = Training()
+        batches = iter(Batches())
+        with training.watch(log=tmp_path / "run.jsonl", act=True) as w:
+            training.step(*next(batches), w)
+
+            class Full:
+                def write(self, *_: Any) -> None:
+                    raise OSError(28, "No space left on device")
+
+                def flush(self) -> None: ...
+                def close(self) -> None: ...
+
+            assert isinstance(w._log, LogWriter)
+            w._log._file = Full()  # type: ignore[assignment]
+            for _ in range(100):
+                training.step(*next(batches), w)
+            assert "No space left" in w.faults[0]
+            assert len(list(w.log.observations())) == 101 - 0  # kept in memory from there on
+
+    def test_a_log_that_cannot_be_written_at_all(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        path = tmp_path / "file" / "run.jsonl"
+        training = Training()
+        batches = iter(Batches())
+        with training.watch(log=path) as w, pytest.warns(UserWarning, match="in memory"):
+            training.step(*next(batches), w)
+        with training.watch(log=path, act=True) as w, pytest.raises(RecordError, match="file"):
+            training.step(*next(batches), w)
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"schedule": eta.cosine()}, "handle"),
+            ({"horizon": 0}, "horizon"),
+            ({"every": True}, "every"),
+            ({"bounds": (2.0, 3.0)}, "bounds"),
+            ({"policies": eta.rewind}, "brackets"),
+        ],
+    )
+    def test_options_that_cannot_be_used(self, options: dict[str, Any], says: str) -> None:
+        with pytest.raises(OptionError, match=says):
+            Training().watch(**options)
+
+    def test_batches_need_a_horizon_and_batches(self) -> None:
+        training = Training(handle=False)
+        with training.watch(horizon=None) as w, pytest.raises(OptionError, match="horizon"):
+            next(w.batches([1]))
+        with training.watch() as w, pytest.raises(OptionError, match="no batch"):
+            next(w.batches([]))
+
+    def test_a_state_of_something_else(self) -> None:
+        training = Training()
+        with training.watch(act=True, policies=eta.rewind(skips=5)) as w:
+            state = w.state_dict()
+        with training.watch() as w:
+            with pytest.raises(RecordError, match="state"):
+                w.load_state_dict({})
+            with pytest.raises(OptionError, match="policies"):
+                w.load_state_dict(state)
+
+    def test_an_exception_is_in_the_log(self) -> None:
+        training = Training()
+        w = training.watch()
+        with pytest.raises(ZeroDivisionError), w:
+            training.step(*next(iter(Batches())), w)
+            raise ZeroDivisionError
+        assert w.log.lines[-1]["why"] == "ZeroDivisionError"
