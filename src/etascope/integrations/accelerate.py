@@ -47,7 +47,7 @@ def watch(accelerator: Any, model: nn.Module | Sequence[nn.Module], optimizer: A
         raise OptionError(f"The accelerator trains by {kind}: no process sees the parameters whole.", "Train by DDP.")
     models = [accelerator.unwrap_model(m) for m in ([model] if isinstance(model, nn.Module) else model)]
     found = {"scaler": getattr(accelerator, "scaler", None), **options}
-    inner = plain_watch(models, inner_optimizer(optimizer), **here(found, accelerator.is_main_process))
+    inner = plain_watch(models, inner_optimizer(optimizer), **here(found, accelerator.process_index))
     watched = AcceleratedWatch(accelerator, inner)
     accelerator.register_for_checkpointing(watched)
     return watched

@@ -123,7 +123,8 @@ class TensorBoard(_Sink):
         if kind == "header":
             self._header = line
             return
-        writer = self._open(line["step"] if kind == "resumed" else None)
+        # A validation after the last update that was seen has the number of the next one, and stays.
+        writer = self._open(line["step"] + 2 if kind == "resumed" else None)
         for scalar in self._scalars(line):
             writer.add_scalar(scalar.name, scalar.value, scalar.step)
         if said := text(line):
@@ -198,7 +199,7 @@ class MLflow(_Sink):
 
 
 class Wandb(_Sink):
-    """Into a run of Weights & Biases: by `watch/step`, an axis of its own; what is said stands in the summary, as `watch/said`.
+    """Into a run of Weights & Biases: by an axis of its own, `watch/step`; what is said is in the summary.
 
     The run is not finished by it.
 

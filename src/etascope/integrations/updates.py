@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..attachment import Handle
+from ..attachment import Handle, inner_optimizer
 from ..watching import watch
 from .torch import ScheduleLR
 
@@ -45,12 +46,16 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def here(options: Mapping[str, Any], is_main: bool) -> dict[str, Any]:
-    """The options of this process: one alone writes the log and calls the sinks."""
-    return dict(options) if is_main else {**options, "log": None, "sinks": ()}
+def here(options: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """The options of a process: the first alone writes the log and calls the sinks, and snapshots do not collide."""
+    if rank == 0:
+        return dict(options)
+    folder = options.get("snapshots")
+    apart = None if folder is None else Path(folder) / f"rank_{rank}"
+    return {**options, "log": None, "sinks": (), "snapshots": apart}
 
 
 def handle_of(scheduler: Any, optimizer: Any) -> Handle | None:
     """The handle on the optimizer, where the framework's scheduler is a `ScheduleLR`, be it wrapped."""
     inner = getattr(scheduler, "scheduler", scheduler)
-    return inner.handle if isinstance(inner, ScheduleLR) and inner.optimizer is optimizer else None
+    return inner.handle if isinstance(inner, ScheduleLR) and inner_optimizer(inner.optimizer) is optimizer else None

@@ -75,7 +75,7 @@ class WatchCallback(TrainerCallback):
         }
         if self.options.get("schedule", found["schedule"]) is None:
             found["horizon"] = int(state.max_steps)
-        self.watch = watch(model, optimizer, **here({**found, **self.options}, state.is_world_process_zero))
+        self.watch = watch(model, optimizer, **here({**found, **self.options}, args.process_index))
         if state.global_step:
             self._go_on(args, state)
         self._losses, self._taken, self._warned = Losses(), Losses(), False

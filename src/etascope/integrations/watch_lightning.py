@@ -70,7 +70,7 @@ class WatchCallback(Callback):
             trainer.estimated_stepping_batches
         ):
             found["horizon"] = int(trainer.estimated_stepping_batches)
-        self.watch = watch(pl_module, optimizer, **here({**found, **self.options}, trainer.is_global_zero))
+        self.watch = watch(pl_module, optimizer, **here({**found, **self.options}, trainer.global_rank))
         if self._state:
             self.watch.load_state_dict(self._state)
             self._state = {}
