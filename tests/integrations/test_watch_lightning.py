@@ -133,6 +133,27 @@ def test_a_factor_holds_from_the_update_at_which_it_was_decided() -> None:
     assert moved[0] == pytest.approx(0.1) and moved[-1] < 0.06
 
 
+@pytest.mark.parametrize("scheduler", ["step", "ours"])
+def test_a_rewind_within_lightnings_step(scheduler: str) -> None:
+    """Weights that were spoilt are taken back, the optimizer's state with them, while it is within `step`."""
+
+    class Spoilt(Net):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if self.trainer.global_step == 70:
+                with torch.no_grad():
+                    self.net[2].weight.mul_(-5)
+
+    callback = WatchCallback(act=True, log=None)
+    fit(callback, bad=(), module=Spoilt(scheduler))
+    *skips, decision = callback.watch.decisions
+    assert {d.action for d in skips} == {"skip"} and (decision.step, decision.action) == (70, "rewind")
+    after = [o.loss for o in callback.watch.log.observations() if o.seen > decision.seen]
+    assert max(after) < 1.5 < min(o.loss for o in callback.watch.log.observations() if 70 <= o.seen <= decision.seen)
+    then = fit(bad=(), module=Net(scheduler), steps=decision.to_step)
+    x, y = batches(EPOCH)[(decision.seen + 1) % EPOCH]
+    assert after[0] == F.cross_entropy(then.net(x), y).item()
+
+
 def test_a_schedule_of_ours_accumulation_and_a_stop() -> None:
     callback = WatchCallback(act=True, log=None, policies=(eta.rewind(), eta.early_stop(patience=1, threshold=0.9)))
     module = fit(
@@ -143,6 +164,9 @@ def test_a_schedule_of_ours_accumulation_and_a_stop() -> None:
     assert next((d.step, d.action) for d in watch.decisions) == (10, "skip")
     assert watch.should_stop and watch.log.lines[-1]["why"] == "stopped"
     assert len(list(watch.log.observations())) < 40 and module.trainer.should_stop
+    lines = len(watch.log.lines)
+    module.trainer.validate(module, DataLoader([data(slice(1500, 1790))], batch_size=None), verbose=False)
+    assert len(watch.log.lines) == lines  # the watch is over
     assert next(watch.log.observations()).loss == pytest.approx(2.3, abs=0.2)  # the mean of two, not half of it
 
 

@@ -94,7 +94,7 @@ class WatchCallback(Callback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Show the monitored metric."""
-        if trainer.sanity_checking or self.watch is None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or self.watch is None:
             return
         name = self.monitor or "val_loss"
         if name in trainer.callback_metrics:
