@@ -1,6 +1,7 @@
 """What a watch costs: wall-clock of whole runs with `eta.watch`, all its default signals and its log on disk.
 
-Against the same run without it, with `eta.attach` in both: A and B in turn, which comes first changing from pair to
+With `act` (gradient norms at every update, snapshots) and without. Against the same run without it, with `eta.attach`
+in both: A and B in turn, which comes first changing from pair to
 pair, after a pair that does not count. The ratio is the median over the pairs, with a 90% interval by a bootstrap of
 them. Beside it the same of the process's own CPU time, which other processes on the machine disturb less; on a quiet
 machine, with one thread, the two are the same but for what is waited for (the log's disk). A run is batches drawn,
@@ -62,7 +63,7 @@ def stream(work):
         yield x[rows], y[rows]
 
 
-def run(work, is_watched):
+def run(work, is_watched, act):
     """Seconds of a whole run, by the wall and of the CPU, and its final loss."""
     model = work.start(0)
     optimizer = work.optimizer(model.parameters(), lr=work.lr)
@@ -71,7 +72,7 @@ def run(work, is_watched):
         handle = eta.attach(work.schedule(), optimizer, horizon=work.horizon)
         if is_watched:
             log = Path(folder, "run.jsonl")
-            with eta.watch(model, optimizer, schedule=handle, horizon=work.horizon, act=True, log=log) as watch:
+            with eta.watch(model, optimizer, schedule=handle, horizon=work.horizon, act=act, log=log) as watch:
                 for x, y in watch.batches(stream(work)):
                     loss = loss_of(model, x, y)
                     loss.backward()
@@ -96,12 +97,12 @@ def ratio(plain, watched):
     return float(np.median(ratios)), [float(of) for of in np.quantile(medians, [0.05, 0.95])]
 
 
-def measure(work, repeats, is_watched):
+def measure(work, repeats, is_watched, act):
     """The seconds of pairs of runs, and the ratio of the second kind to the plain one."""
     seconds, cpu, finals = {"plain": [], "watched": []}, {"plain": [], "watched": []}, {}
     for i in range(repeats + 1):
         for which in ("plain", "watched") if i % 2 else ("watched", "plain"):
-            took, used, finals[which] = run(work, is_watched and which == "watched")
+            took, used, finals[which] = run(work, is_watched and which == "watched", act)
             if i:  # the first of each loads code and fills caches
                 seconds[which].append(took)
                 cpu[which].append(used)
@@ -137,11 +138,13 @@ def main():
     if not args.without and not hasattr(eta, "watch"):
         sys.exit("There is no eta.watch yet; --without measures the plain run against itself.")
     stored = json.loads(args.results.read_text()) if args.results.exists() else {"rows": {}}
-    for name in args.tasks.split(","):
+    rows = [(name, act) for name in args.tasks.split(",") for act in (False, True)]
+    for name, act in rows[:: 2 if args.without else 1]:
         work, most = TASKS[name]
-        row = measure(work, args.repeats, not args.without)
+        row = measure(work, args.repeats, not args.without, act)
+        name += ", act" if act else ""
         print(
-            f"{name:12} wall-clock {told(row['ratio'], row['interval'])}, CPU time "
+            f"{name:16} wall-clock {told(row['ratio'], row['interval'])}, CPU time "
             f"{told(row['cpu_ratio'], row['cpu_interval'])}, to be at most {most:.2f}x; a step takes "
             f"{row['ms_a_step']:.2f} ms at best, {row['us_added_a_step']:.0f} us of CPU time are added",
             flush=True,

@@ -197,6 +197,19 @@ class TestDecisions:
         assert w.decisions[2].action == "rewind" and w.step == 147
         assert w.log.of("factors") and w.why(140).factors == {"rewind": 0.5}
 
+    def test_several_processes_decide_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def all_reduce(mean: torch.Tensor) -> None:
+            mean += 2.0  # the loss of the other process
+
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+        monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+        training = Training()
+        with training.watch(act=True) as w:
+            loss = torch.tensor(1.0)
+            w.observe(loss)
+        assert loss == 1.0 and [o.loss for o in w.log.observations()] == [1.5]
+
     def test_decisions_may_come_late(self, clean: float) -> None:
         training = Training()
         w = training.watch(act=True, lag=4)

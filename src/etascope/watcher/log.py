@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ..storage import unwritable, write_atomically
 __all__ = ["Log", "LogWriter", "Observed", "read_log"]
 
 BLOCK = 64  # observations a line
+PATIENCE = 2.0  # seconds after which a block is written though it is not full, for who reads along
 
 
 class Observed(NamedTuple):
@@ -155,6 +157,7 @@ class LogWriter:
         self._sinks = list(sinks)
         self._file: BufferedWriter | None = None
         self._seen = self._step = 0
+        self._written = time.monotonic()
         self._loss: list[float] = []
         self._lr: list[float] = []
         self._lrs: list[list[float]] = []
@@ -175,7 +178,7 @@ class LogWriter:
         read_log(path)
         writer = cls.__new__(cls)
         writer.path, writer._memory, writer.fault, writer._sinks = Path(path), Log(), None, list(sinks)
-        writer._file = None
+        writer._file, writer._written = None, time.monotonic()
         writer._seen = writer._step = 0
         writer._loss, writer._lr, writer._lrs, writer._grad = [], [], [], []
         writer._open("ab")
@@ -194,19 +197,20 @@ class LogWriter:
         self, seen: int, step: int, loss: float, lr: float, grad: float | None = None, lrs: list[float] | None = None
     ) -> None:
         """One observation; `lrs` are those of the further param groups, where they are not all `lr`."""
-        losses = self._loss
-        i = len(losses)
+        i = len(self._loss)
         if i and (i >= BLOCK or step != self._step + i or seen != self._seen + i or (lrs is None) == bool(self._lrs)):
             self.flush()
             i = 0
         if not i:
             self._seen, self._step = seen, step
-        losses.append(loss)
+        self._loss.append(loss)
         self._lr.append(lr)
         if lrs is not None:
             self._lrs.append(lrs)
         if grad is not None:
             self._grad.append((i, grad))
+        if self._file is not None and time.monotonic() - self._written > PATIENCE:
+            self.flush()
 
     def write(self, kind: str, data: Mapping[str, Any]) -> None:
         """Anything else, after the observations before it."""
@@ -224,6 +228,7 @@ class LogWriter:
         if self._grad:
             line["grad"] = self._grad
         self._loss, self._lr, self._lrs, self._grad = [], [], [], []
+        self._written = time.monotonic()
         self._line(line)
 
     def cut(self, seen: int) -> None:

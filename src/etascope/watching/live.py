@@ -63,7 +63,9 @@ def watch(
     """Look after a training: signals, checks, decisions, and a log that says why the lr was what it was.
 
     Without `act` it only looks: the run is the same to the bit as without it, and what it would have done stands in
-    the log. With `act` its decisions are carried out: updates left out, rewinds, lrs cut, stops.
+    the log. With `act` its decisions are carried out: updates left out, rewinds, lrs cut, stops. Where several
+    processes train one model (DDP), each has a watch; one that acts goes by the mean of their losses, so that all
+    decide alike, and all have to observe.
 
     Args:
         model: what is trained, one module or several.
@@ -202,6 +204,12 @@ class Watch:
         self._complained: set[str] = set()
         self._run_id = uuid.uuid4().hex
         self._closed = False
+        self._alone = not (
+            self._act
+            and torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        )
         WATCHES[optimizer] = weakref.ref(self)
 
     # the loop
@@ -278,7 +286,7 @@ class Watch:
         if self._queue is not None:
             return self._observe_late(loss, lr)
         if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_meta:
-            value = loss.item()
+            value = (loss if self._alone else _mean(loss)).item()
         elif isinstance(loss, int | float) and not isinstance(loss, bool):
             value = float(loss)
         else:
@@ -505,6 +513,7 @@ class Watch:
             if (scale := scale_of(self._scaler, self._optimizer)) is not None:
                 norm = norm / scale.to(norm.device)
         step = self._control.step
+        loss = loss if self._alone else _mean(loss)
         self._queue.add(Late.of(step, lr, self._others(lr), loss, norm))
         self._control.made()
         if self._movement is not None and step >= self._next_probe:
@@ -670,6 +679,13 @@ class Watch:
             warnings.warn(f"{cause} {move} The watch takes no note of it, and the training goes on.", stacklevel=3)
             if self._log is not None and not self._closed:
                 self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": cause})
+
+
+def _mean(loss: Tensor) -> Tensor:
+    """The mean over all processes, which are to decide alike."""
+    mean = loss.detach().clone()
+    torch.distributed.all_reduce(mean)
+    return mean / torch.distributed.get_world_size()
 
 
 def _no_loss(loss: Any) -> str:

@@ -40,7 +40,9 @@ def policies_of(given: Iterable[Policy[Any] | Factor[Any]] | Policy[Any] | Facto
     Raises:
         OptionError: something is neither, or one kind is there twice.
     """
-    several = tuple(given) if isinstance(given, Iterable) and not isinstance(given, type) else (given,)
+    several: tuple[Any, ...] = (given,)
+    if isinstance(given, Iterable) and not isinstance(given, type):
+        several = tuple(given)
     policies = tuple(metric(own) if isinstance(own, Factor) else own for own in several)
     for own in policies:
         if not isinstance(own, Policy):
