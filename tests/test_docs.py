@@ -43,6 +43,12 @@ def test_the_gallery_is_as_the_docstrings_are(gallery: ModuleType) -> None:
     assert {path.stem for path in (DOCS / "schedules").glob("*.svg")} == NAMES.keys() == gallery.curves().keys()
 
 
+def test_the_pages_on_checks_are_as_the_checks_are() -> None:
+    """If not: python docs/checks.py."""
+    pages = module_at(DOCS / "checks.py").pages()
+    assert {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "checks").iterdir()} == pages
+
+
 def test_the_page_on_lanes_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "lanes.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(example, {"__name__": "example"})

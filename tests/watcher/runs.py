@@ -59,3 +59,19 @@ def probe(update_ratio: float = 1e-3, effective_lr: float = 1e-2, sign: float = 
     """A look at two layers that do the same."""
     layer = LayerProbe(update_ratio, effective_lr, sign)
     return Probe({"first": layer, "last": layer}, **others)
+
+
+def probed(watcher: Controller, losses: list[float], looks: dict[int, Probe], lr: Any = cosine) -> Controller:
+    """Show it the losses, and a probe right before each step that `looks` names."""
+    done = 0
+    for step in sorted(looks):
+        feed(watcher, losses[done:step], lr, first=done)
+        watcher.probe(step, looks[step])
+        done = step
+    feed(watcher, losses[done:], lr, first=done)
+    return watcher
+
+
+def said(watcher: Controller, code: str) -> list[Note]:
+    """Its notes under a code."""
+    return [own for own in watcher.news if isinstance(own, Note) and own.code == code]

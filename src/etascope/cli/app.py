@@ -15,6 +15,7 @@ from .report import report
 from .schedule import schedule
 from .sweep import sweep
 from .tasks import tasks
+from .watch import watch
 
 __all__ = ["app", "main"]
 
@@ -44,6 +45,7 @@ app.command()(sweep)
 app.command()(tasks)
 app.command()(report)
 app.command()(schedule)
+app.command()(watch)
 
 
 def _show_version(asked: bool) -> None:

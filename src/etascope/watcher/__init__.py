@@ -4,8 +4,9 @@
 """
 
 from .controller import Controller
-from .log import Log, LogWriter, read_log
+from .log import Log, LogReader, LogWriter, read_log
 from .policies import Policy, early_stop, follow, hypergradient, pearce_hall, policies_of, rewind
+from .policies.text import policy_from
 from .replay import controller_of, replay
 from .run import LayerProbe, Probe, Run
 from .why import Why, why
@@ -14,6 +15,7 @@ __all__ = [
     "Controller",
     "LayerProbe",
     "Log",
+    "LogReader",
     "LogWriter",
     "Policy",
     "Probe",
@@ -25,6 +27,7 @@ __all__ = [
     "hypergradient",
     "pearce_hall",
     "policies_of",
+    "policy_from",
     "read_log",
     "replay",
     "rewind",

@@ -95,7 +95,7 @@ class Controller:
         self._rewound = False  # and no loss in line since
         self._bad = math.nan  # the first loss whose update was left out
         self._phase, self._direction = 0, 0
-        self._spoken: dict[str, tuple[int, int]] = {}  # code -> (phase, block)
+        self._spoken: dict[str, tuple[int, int]] = {}  # code, or code and event -> (phase, block)
         self._attending: list[int] = []
         self._refactor()
 
@@ -194,9 +194,12 @@ class Controller:
         """Each check by its code: how often it spoke, "quiet", or why it does not apply."""
         return {
             check.code: check.inapplicable(self.view)
-            or (f"spoke, last in block {self._spoken[check.code][1]}" if check.code in self._spoken else "quiet")
+            or (f"spoke, last in block {max(last)}" if (last := self._blocks_of(check.code)) else "quiet")
             for check in CHECKS
         }
+
+    def _blocks_of(self, code: str) -> list[int]:
+        return [block for key, (_, block) in self._spoken.items() if key.partition(" ")[0] == code]
 
     # observations
 
@@ -360,12 +363,13 @@ class Controller:
             if not isinstance(check, NoteCheck) or event not in check.on or check.inapplicable(self.view):
                 continue
             at = self._phase, len(self.signals.blocks)
-            before = self._spoken.get(check.code)
             often = event in ("block", "validation", "probe")
+            key = check.code if often else f"{check.code} {event}"  # a bad batch is not to hide a dead layer
+            before = self._spoken.get(key)
             if often and before is not None and (before[0] == at[0] or at[1] - before[1] < APART):
                 continue
             if (said := check.look(self.view, about)) is not None:
-                self._spoken[check.code] = at
+                self._spoken[key] = at
                 self.news.append(Note(self.seen, self.view.step, check.code, said.said, said.move, dict(said.numbers)))
         return said
 

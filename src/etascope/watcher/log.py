@@ -16,7 +16,7 @@ from ..errors import RecordError
 from ..records.run import SCHEMA, Decision, Note, exact
 from ..storage import unwritable, write_atomically
 
-__all__ = ["Log", "LogWriter", "Observed", "read_log"]
+__all__ = ["Log", "LogReader", "LogWriter", "Observed", "read_log"]
 
 BLOCK = 64  # observations a line
 PATIENCE = 2.0  # seconds after which a block is written though it is not full, for who reads along
@@ -105,12 +105,62 @@ def read_log(path: str | os.PathLike[str]) -> Log:
             raise RecordError(f"line {i + 1} of {path} is damaged: {error}", "Take that line out.") from error
         log.lines.append(line)
     if not log.lines or log.header.get("schema") != SCHEMA:
-        found = log.lines[0].get("schema") if log.lines else None
-        raise RecordError(
-            f"{path} is no log of a watched run (its first line has the schema {found!r}, not {SCHEMA!r})",
-            f"Give the file that eta.watch wrote; other logs are read by `etascope diagnose {path}`.",
-        )
+        raise _no_log(path, log.lines[0].get("schema") if log.lines else None)
     return log
+
+
+class LogReader:
+    """Reads a log that is still being written, each time what was added since the last.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file, self._offset, self._rest, self._number = -1, 0, b"", 0
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """The lines that are new and whole, and whether they are the first of a file that was begun anew.
+
+        A resumed run writes its log anew, without what it had logged after its checkpoint.
+
+        Raises:
+            RecordError: the file is missing, is no log of a watched run, or a whole line of it is damaged.
+        """
+        lines: list[dict[str, Any]] = []
+        try:
+            with self.path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                anew = found.st_ino != self._file or found.st_size < self._offset
+                if anew:
+                    self._file, self._offset, self._rest, self._number = found.st_ino, 0, b"", 0
+                file.seek(self._offset)
+                added = file.read()
+        except OSError as error:
+            raise RecordError(f"cannot read {self.path}: {error.strerror or error}", "Check the path.") from error
+        self._offset += len(added)
+        *whole, self._rest = (self._rest + added).split(b"\n")
+        for text in whole:
+            self._number += 1
+            try:
+                line = json.loads(text)
+                _check(line)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if self._number == 1:
+                    raise _no_log(self.path, None) from error
+                raise RecordError(f"line {self._number} of {self.path} is damaged: {error}", "Take it out.") from error
+            if self._number == 1 and line.get("schema") != SCHEMA:
+                raise _no_log(self.path, line.get("schema"))
+            lines.append(line)
+        return lines, anew
+
+
+def _no_log(path: Path, found: object) -> RecordError:
+    return RecordError(
+        f"{path} is no log of a watched run (its first line has the schema {found!r}, not {SCHEMA!r})",
+        f"Give the file that eta.watch wrote; other logs are read by `etascope diagnose {path}`.",
+    )
 
 
 def _set_aside(path: Path) -> None:
@@ -203,7 +253,7 @@ class LogWriter:
             i = 0
         if not i:
             self._seen, self._step = seen, step
-        self._loss.append(loss)
+        self._loss.append(loss)  # of the new block, where the one before was just written
         self._lr.append(lr)
         if lrs is not None:
             self._lrs.append(lrs)

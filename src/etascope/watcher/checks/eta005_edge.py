@@ -10,6 +10,7 @@ from .base import AlarmCheck, View
 ROW = 3  # probes in a row
 BEYOND = 1.5  # times the bound
 REVERSED = -0.5  # mean agreement of successive updates
+MEASURED = 100.0  # times the bound: beyond, no lr along the last update lowered the loss, and none was found
 FALLING = 0.02  # of the drop: what a falling loss loses at least over the last blocks
 
 
@@ -43,7 +44,8 @@ class Edge(AlarmCheck):
         ratios = [signals.lr * p.sharpness / p.bound for p in probes if p.sharpness and p.bound]
         signs = [fmean(layer.sign for layer in p.layers.values()) for p in probes if p.layers]
         if len(ratios) == ROW and min(ratios) > BEYOND:
-            said = f"lr · sharpness is {ratios[-1]:.2g} times what is stable, and the loss does not fall"
+            times = f"{ratios[-1]:.2g} times" if ratios[-1] < MEASURED else f"more than {MEASURED:.0f} times"
+            said = f"lr · sharpness is {times} what is stable, and the loss does not fall"
             return Alarm(self.code, said, {"times_bound": ratios[-1], "fallen": fallen}, loss, of="lr")
         if len(signs) == ROW and max(signs) < REVERSED:
             said = f"successive updates reverse each other (agreement {signs[-1]:+.2f}), and the loss does not fall"

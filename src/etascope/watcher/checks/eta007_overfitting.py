@@ -8,14 +8,15 @@ from ... import numbers as n
 from .base import NoteCheck, Said, View
 
 ROW = 3
-RISE = 0.05  # of the validation loss's own drop
+RISE, RISE_OF_LOSS = 0.05, 0.01  # of the validation loss's own drop, and of its lowest
+FALL = 0.1  # of the rise: what the training loss has to have fallen by
 
 
 class Overfitting(NoteCheck):
     """Validation turns while training falls.
 
-    The last three validation losses lie above the lowest one by more than a twentieth of what it had fallen by, and the
-    running training loss is below what it was then.
+    The last three validation losses lie above the lowest one by more than a twentieth of what it had fallen by and by
+    more than 1%, and the running training loss has fallen since then, by a tenth of that rise at least.
 
     **What to do.** Stop (`early_stop`) and keep the weights of the lowest one; more data, more weight decay or dropout,
     or a shorter run with the same schedule.
@@ -39,7 +40,7 @@ class Overfitting(NoteCheck):
         if at >= len(seen) - ROW or fallen <= 0 or last[-1][2] >= level:
             return None
         rise = min(loss for _, loss, _ in last) - best
-        if rise <= RISE * fallen:
+        if rise <= max(RISE * fallen, RISE_OF_LOSS * abs(best)) or level - last[-1][2] < FALL * rise:
             return None
         said = (
             f"validation is {n.loss(last[-1][1])} after {n.loss(best)} at step {step:,}, while the training loss fell "

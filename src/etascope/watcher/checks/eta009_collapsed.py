@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 from typing import Any
 
 from ... import numbers as n
+from ..run import Probe
 from .base import NoteCheck, Said, View
 
 ADAPTIVE = ("adagrad", "adam", "rmsprop", "adadelta", "adafactor", "yogi", "amsgrad", "nadam", "radam")
-COLLAPSED = 30.0
+COLLAPSED = 5.0
+ROW = 3  # probes at either end
 
 
 class Collapsed(NoteCheck):
@@ -17,8 +20,9 @@ class Collapsed(NoteCheck):
 
     The effective lr of a layer is the norm of its update over the norm of its gradient. AdaGrad divides by the root of
     the sum of all squared gradients, which only grows, so on long runs it falls as 1/√t and more; Adam with a β₂ near 1
-    does so for a while after a burst of large gradients. The note comes when (effective lr / lr) is less than a 30th of
-    what it was at the first probes, in the median over layers, and the gradients have not grown by as much.
+    does so for a while after a burst of large gradients. The note comes when (effective lr / lr) is less than a fifth
+    of what it was, in the median over layers and over the first and the last three probes, beyond what the gradients
+    have grown by: under these rules an update does not grow with the gradient.
 
     **What to do.** AdaGrad: RMSprop or Adam, which forget; or a higher lr. Adam: a lower β₂.
     """
@@ -33,14 +37,12 @@ class Collapsed(NoteCheck):
         return "" if view.probes else "nothing was probed"
 
     def look(self, view: View, about: dict[str, Any]) -> Said | None:
-        if len(view.probes) < 6:
+        if len(view.probes) < 2 * ROW:
             return None
-        (early, first), (_, last) = view.probes[1], view.probes[-1]
-        ratios = [
-            first.layers[name].effective_lr / layer.effective_lr
-            for name, layer in last.layers.items()
-            if name in first.layers and layer.effective_lr > 0
-        ]
+        early, names = view.probes[1][0], view.probes[-1][1].layers
+        first, last = ([own for _, own in part] for part in (view.probes[:ROW], view.probes[-ROW:]))
+        pairs = [(_usual(name, first), _usual(name, last)) for name in names]
+        ratios = [before / now for before, now in pairs if before > 0 and now > 0]
         then = next((b.lr for b in view.blocks if b.step >= early), view.signals.lr)
         if not ratios or not then > 0 or not view.signals.lr > 0:
             return None
@@ -49,8 +51,14 @@ class Collapsed(NoteCheck):
         grown = grads[-1] / grads[0] if len(grads) > 1 else 1.0
         if fallen < COLLAPSED * max(1.0, grown):
             return None
-        said = f"per unit of lr, an update goes {fallen:,.0f} times less far than at step {early:,}"
+        said = f"per unit of lr and of gradient, an update goes {fallen:.2g} times less far than at step {early:,}"
         move = "Take a rule that forgets (RMSprop, Adam), or a higher lr."
         if "adagrad" not in view.run.rule:
             move = "Look for a burst of large gradients; lower beta2."
         return Said(f"{said}, at lr {n.lr(view.signals.lr)}", move, {"fallen": fallen, "gradients_grown": grown})
+
+
+def _usual(name: str, probes: list[Probe]) -> float:
+    """A layer's median effective lr; 0 where it had no gradient."""
+    seen = [p.layers[name].effective_lr for p in probes if name in p.layers]
+    return median(seen) if seen and all(math.isfinite(own) for own in seen) else 0.0

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ... import numbers as n
+from ..signals import Block
 from .base import NoteCheck, Said, View
 
-RISE = 0.1  # of the loss at the beginning
-LARGE = 0.1  # update ratio
+RISE, LEAP = 0.1, 0.5  # of the loss at the beginning: a mean, one loss
 
 
 class Warmup(NoteCheck):
     """The first steps did harm that a warmup would have spared.
 
-    Within the first twentieth of the run the mean loss of a block rose above the loss at the beginning by more than a
-    tenth of it, though the lr was already more than half of the highest yet; the run then learnt after all.
+    Within the first twentieth of the run (a hundred updates at least) the loss rose above what it began with: the
+    mean of a block by more than a tenth and four standard errors, or one loss by more than half, at more than half of
+    the highest lr; the run then learnt after all. Harm that does not show in the loss of the first steps is not seen.
 
     **What to do.** Warm the lr up: `eta.warmup("5%") >> ...`, or twice as long as now.
     """
@@ -30,10 +32,11 @@ class Warmup(NoteCheck):
         first = [b for b in blocks if b.step <= early]
         if len(blocks) < 2 or not first or blocks[-1].step <= early:
             return None
-        highest = max(first, key=lambda b: b.high)
         full = max(b.lr for b in blocks)
-        if highest.high - init <= RISE * abs(init) + 4 * highest.spread or highest.lr < 0.5 * full:
+        harmed = [b for b in first if b.lr >= 0.5 * full and self._rise(b, init) > 0]
+        if not harmed:
             return None
+        highest = max(harmed, key=lambda b: b.high)
         if blocks[-1].loss >= init:
             return None
         has = f"a warmup of {view.run.warmup:,} steps" if view.run.warmup else "no warmup"
@@ -42,3 +45,9 @@ class Warmup(NoteCheck):
             f"{n.lr(highest.lr)}, with {has}"
         )
         return Said(said, 'Warm up for longer: eta.warmup("10%") >> ...', {"init": init, "high": highest.high})
+
+    @staticmethod
+    def _rise(block: Block, init: float) -> float:
+        """By how much the block, or a loss in it, is above what is borne."""
+        mean = block.loss - init - RISE * abs(init) - 4 * block.spread / math.sqrt(block.count)
+        return max(mean, block.high - init - LEAP * abs(init))

@@ -8,6 +8,8 @@ from typing import Any
 from ... import numbers as n
 from .base import NoteCheck, Said, View
 
+GONE = 1e-3  # of the median lr
+
 
 class ScheduleFits(NoteCheck):
     """The run is longer or shorter than its schedule.
@@ -34,6 +36,9 @@ class ScheduleFits(NoteCheck):
         highest, usual, step = max(b.lr for b in view.blocks), median(b.lr for b in view.blocks), view.step
         numbers = {"horizon": horizon, "lr": view.signals.lr}
         if step > horizon:
+            before = view.blocks if "why" in about else view.blocks[:-1]
+            if before and before[-1].step > horizon:
+                return None  # said when it came
             said = f"update {step:,} of a run of {horizon:,}: the schedule is over"
             return Said(said, "handle.extend(horizon=...), or stop.", numbers)
         if "why" in about:
@@ -41,7 +46,9 @@ class ScheduleFits(NoteCheck):
                 said = f"the run ended after {step:,} of {horizon:,} updates, at lr {n.lr(view.signals.lr)}"
                 return Said(said, "Give the real number of updates as the horizon.", numbers)
             return None
-        if usual > 0 and view.signals.lr < 1e-3 * usual and step < 0.95 * horizon and step > horizon * 0.2:
-            said = f"the lr is {view.signals.lr:.1e} at update {step:,} of {horizon:,}: the decay is over too soon"
+        low = [b.lr < GONE * usual for b in view.blocks[-3:]]
+        if low == [False, True, True] and 0.2 * horizon < step < 0.95 * horizon:  # one block alone is a restart
+            lr = n.lr(view.signals.lr) if view.signals.lr > 0 else "0"
+            said = f"the lr is {lr} at update {step:,} of {horizon:,}: the decay is over too soon"
             return Said(said, "Give the real number of updates as the horizon.", numbers)
         return None

@@ -17,10 +17,11 @@ class NotTheLr(NoteCheck):
     """Something is wrong, and it is not the learning rate.
 
     Four things are looked for. A bad batch: one loss out of line, and the next one in line again, whose update was left
-    out. Bad data: losses out of line on a model that was good, with no update in between. A dead layer: no update and
-    no gradient sign in it at three probes in a row while others move. Clipping at almost every step: the norm of the
-    gradients, taken after clipping, is the same in nine of ten of the last blocks, so the lr alone no longer says how
-    far a step goes (with Adam, which divides by the norm, that is harmless).
+    out. Bad data: losses out of line on a model that was good, with no update in between. A dead layer: no gradient in
+    it, or no update, at three probes in a row while others have both (of a large layer some thousand weights are looked
+    at, so an embedding of which few rows are used may seem dead). Clipping at almost every step: the norm of the
+    gradients is the same in nine of ten of the last twenty blocks, so the lr alone no longer says how far a step goes
+    (with Adam, which divides by the norm, that is harmless). It is seen where gradients are clipped before `observe`.
 
     **What to do.** Look at the batch, the labels, the layer; raise the clipping norm to about the usual norm.
     """
@@ -41,7 +42,8 @@ def _data(view: View, loss: float, skips: int) -> Said:
         said = f"{view.held} losses in a row were out of line on a good model, and then {level} again: bad data"
         return Said(said, "Look at the data between these steps.", {"held": view.held, "loss": loss})
     bad = "one bad batch" if skips == 1 else f"{skips} bad batches"
-    said = f"{bad}: a loss of {n.loss(loss)}, and without an update in between {level} again"
+    was = n.loss(loss) if math.isfinite(loss) else str(loss)
+    said = f"{bad}: a loss of {was}, and without an update in between {level} again"
     return Said(said, "Look at the batch before this step.", {"skips": skips, "loss": loss})
 
 
@@ -54,12 +56,14 @@ def _dead(view: View) -> Said | None:
     if not dead or len(dead) == len(names):
         return None
     others = f" and {len(dead) - 1} more" if len(dead) > 1 else ""
-    said = f"{dead[0]}{others} of {len(names)} layers have not moved at three probes in a row"
+    had = "had no gradient" if all(math.isnan(probes[-1].layers[name].effective_lr) for name in dead) else "not moved"
+    said = f"{dead[0]}{others} of {len(names)} layers have {had} at three probes in a row"
     return Said(said, "Is the layer used, does its gradient arrive, are its activations dead?", {"layers": len(dead)})
 
 
 def _is_still(layer: Any) -> bool:
-    return layer is not None and layer.update_ratio == 0.0
+    # Weight decay moves layers without a gradient, which have no effective lr.
+    return layer is not None and (layer.update_ratio == 0.0 or math.isnan(layer.effective_lr))
 
 
 def _clipped(view: View) -> Said | None:
