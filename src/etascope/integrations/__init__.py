@@ -3,7 +3,10 @@
     from_torch, from_transformers, from_timm, from_optax, from_keras     a foreign schedule, as ours
     to_optax, to_keras                                                   ours, as theirs
     ScheduleLR                                                           ours, as a torch LRScheduler
-    huggingface, lightning (modules)                                     a trainer, as a training function
+    huggingface, lightning (modules)                                     a trainer, as a training function; `eta.watch`
+                                                                         as its callback: `WatchCallback`
+    accelerate (module)                                                  `eta.watch` for loops with an `Accelerator`
+    sinks (module)                                                       TensorBoard, MLflow, Weights & Biases
 
 Names are loaded on first use, and with them the framework that they need.
 """
@@ -41,10 +44,13 @@ _HOMES = {
     "torch_schedulers": ("from_torch",),
     "transformers": ("from_transformers",),
 }
+_MODULES = ("accelerate", "huggingface", "lightning", "sinks")
 _HOME = {name: file for file, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

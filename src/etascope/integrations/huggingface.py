@@ -1,4 +1,7 @@
-"""Hugging Face's `Trainer` as a training function: each run is a fresh trainer like the given one, which stays."""
+"""Hugging Face's `Trainer` as a training function: each run is a fresh trainer like the given one, which stays.
+
+`WatchCallback` is `eta.watch` in a trainer.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from ..engines import About, user_code
 from ..errors import TaskError
 from ..records import Point
 from .running import PROBE, base_lrs, decays, hushed, in_words, must_follow, play, tail
+from .watch_huggingface import WatchCallback
 
-__all__ = ["TrainerRun", "training_function"]
+__all__ = ["TrainerRun", "WatchCallback", "training_function"]
 
 LOOKED_AT = 1000  # steps of the run whose schedule is drawn, at most: it is rescaled to every run anyway
 LOGGED = 50  # points of a training curve

@@ -1,4 +1,7 @@
-"""A Lightning module as a training function: each run is a fresh module in a fresh `Trainer` like the given one."""
+"""A Lightning module as a training function: each run is a fresh module in a fresh `Trainer` like the given one.
+
+`WatchCallback` is `eta.watch` in a `Trainer`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +25,10 @@ from ..records import Point
 from .lightning_hooks import Look, Pace
 from .running import PROBE, decays, hushed, in_words, tail
 
-__all__ = ["ModuleRun", "training_function"]
+if TYPE_CHECKING:
+    from .watch_lightning import WatchCallback
+
+__all__ = ["ModuleRun", "WatchCallback", "training_function"]
 
 PACKAGES = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 FACTORY = "Give a function of the lr that builds a module: eta.find(lambda lr: Lit(lr=lr), trainer=trainer, ...)."
@@ -31,6 +37,12 @@ NEUTRAL = (
     "ModelCheckpoint", "OnExceptionCheckpoint", "EarlyStopping", "TQDMProgressBar", "RichProgressBar", "ModelSummary",
     "RichModelSummary", "LearningRateMonitor", "DeviceStatsMonitor", "Timer",
 )  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name != "WatchCallback":  # a callback of Lightning's, which all else here does without
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(".watch_lightning", __package__).WatchCallback
 
 
 def training_function(

@@ -105,15 +105,18 @@ class HookControl:
     """Around each update: the lr of all groups is multiplied just before, and put back just after.
 
     Whatever scheduler there is sees its own lr alone, and goes on as it would have. Without `act` there are no hooks.
+    Where `step` is given a closure that makes the observation itself, as Lightning's does, the lr is multiplied there.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, act: bool) -> None:
         self.own = self._factor = 1.0
         self._count = 0
         self._passing = False
+        self._made = self._within = False  # observed before this `step`; in a `step` whose closure may observe
+        self._optimizer = optimizer
         self._before: list[Any] = []
         self._hooks = (
-            [optimizer.register_step_pre_hook(self._multiply), optimizer.register_step_post_hook(self._put_back)]
+            [optimizer.register_step_pre_hook(self._before_step), optimizer.register_step_post_hook(self._put_back)]
             if act
             else []
         )
@@ -124,6 +127,9 @@ class HookControl:
 
     def made(self) -> None:
         self._count += 1
+        self._made = True
+        if self._within:
+            self._multiply()
 
     def put(self, factor: float) -> float:
         self._factor = factor
@@ -156,11 +162,18 @@ class HookControl:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._count, self._factor = state["count"], state["factor"]
 
-    def _multiply(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._before = []
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
+        self._within = closure is not None and not self._made
+        if not self._within:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        self._within = False
         if self._factor == 1.0:
             return
-        for group in optimizer.param_groups:
+        for group in self._optimizer.param_groups:
             lr = group["lr"]
             if isinstance(lr, torch.Tensor):
                 self._before.append(lr.clone())
@@ -170,6 +183,7 @@ class HookControl:
                 group["lr"] = lr * self._factor
 
     def _put_back(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._made = self._within = False
         for group, lr in zip(optimizer.param_groups, self._before, strict=False):
             if isinstance(lr, torch.Tensor):
                 group["lr"].copy_(lr)
