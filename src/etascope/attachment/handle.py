@@ -139,9 +139,18 @@ class Handle:
         """What drives which group at present; another object once the run was changed, as by `extend`."""
         return self._current
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether it drives its optimizer."""
+        return self._attached
+
+    def is_on(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether it drives this optimizer."""
+        return self._attached and self._optimizer() is optimizer
+
     def altered(self) -> tuple[float, float] | None:
         """The first plain lr that is not what the handle wrote last, and what that was; None if all are."""
-        if self._complete:
+        if self._complete and self._attached:
             i = self._step & MASK
             for group, key, values, base in self._entries:
                 if key == "lr" and group["lr"] != base * values[i]:

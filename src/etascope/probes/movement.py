@@ -91,6 +91,11 @@ class Movement:
         self._looks = 0
 
     @property
+    def layers(self) -> list[str]:
+        """The names of the layers that are looked at."""
+        return list(self._layers)
+
+    @property
     def looks(self) -> int:
         """How many there were since the last result: of three."""
         return self._looks

@@ -5,13 +5,18 @@ The log of a run is JSONL, one object a line, each with its `kind`:
     header      first: {"schema": "etascope.watch/1", "optimizer", "rule", "schedule", "peaks", "horizon", "layers",
                 "act", "policies", "settings", "versions"}
     steps       a block of observations: {"seen": s, "step": n, "loss": [...], "lr": [...]}; the i-th of them is
-                observation s + i, of the update that would be number n + i (counted from 0); "lrs", a list for each
-                further param group, where these are not all equal to "lr"; "grad": [[i, norm], ...] where the
-                gradient's norm was taken
+                observation s + i, of the update that would be number n + i (counted from 0); "lrs", for each the
+                lrs of the further param groups, where these are not all equal to "lr"; "grad": [[i, norm], ...] where
+                the gradient's norm was taken
     val         {"seen", "step", "loss"}: a validation loss
     probe       {"seen", "step", "layers": {name: {"update_ratio", "effective_lr", "sign"}}, "noise_scale",
                 "sharpness", "bound"}: what is sampled now and then; a key is left out where it does not apply
-    factors     {"seen", "step", "factors": {name: factor}}: from this step on; lr = (peak · their product) · schedule
+    factors     {"seen", "step", "scale", "own", "factors": {name: factor}}: from that observation on, lr =
+                (peak · scale) · schedule; the scale is `own`, the user's part, times their product within its bounds
+    changed     {"seen", "step", "found", "written"}: somebody else wrote the lr
+    schedule    {"seen", "step", "schedule", "horizon"}: the run was extended
+    lost        {"seen", "step", "steps"}: snapshots that are not there any more
+    complaint   {"seen", "step", "said"}: what the watch could take no note of
     note        a `Note`
     decision    a `Decision`
     resumed     {"seen", "step"}: what was logged later was cut off

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .. import numbers as n
 from ..records.run import Decision, Note, exact
 from .checks import CHECKS, Event, NoteCheck, View
 from .checks.eta001_non_finite import NonFinite
@@ -33,7 +34,7 @@ QUIET = 50  # observations after an alarm that nobody acted on before there can 
 BETWEEN = 6  # blocks between two alarms of ETA005
 APART = 10  # blocks between two notes of one check
 FIRST_PROBES, LAST_PROBES = 3, 8  # kept
-TOLERATED = 3  # gradients in a row that a gradient scaler may overflow while it looks for its scale
+TOLERATED = 20  # gradients in a row that a gradient scaler may overflow while it looks for its scale
 ON_UPDATE = (NonFinite(), Spike())
 ON_WEIGHTS = Diverging()
 ON_PROBE = Edge()
@@ -66,7 +67,7 @@ class Controller:
         healthy: observations in line after which a kept state is good; default 20.
         keep: good states that are kept; default 3.
         bounds: the least and the largest product of all factors; default a thousandth and 10.
-        interventions: rewinds, cuts and stops that are carried out at most; default 100.
+        interventions: decisions that rewind, stop or change the lr, carried out at most; default 1,000.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Controller:
         healthy: int = 20,
         keep: int = 3,
         bounds: tuple[float, float] = (1e-3, 10.0),
-        interventions: int = 100,
+        interventions: int = 1000,
     ) -> None:
         self.run, self.policies = run, tuple(policies)
         self.every = every or max(25, min(500, (run.horizon or 2500) // 25))
@@ -121,6 +122,7 @@ class Controller:
         finite_grad = grad is None or grad - grad == 0.0
         if not finite_grad and self.run.scaled and self._overflows < TOLERATED:
             self._overflows += 1  # the scaler skips this update by itself
+            self._doubt()
             grad, finite_grad = None, True
         elif grad is not None and finite_grad:
             self._overflows = 0
@@ -130,6 +132,8 @@ class Controller:
         if signals.fast > signals.high and not self._quiet and signals.is_astray:
             alarm = ON_WEIGHTS.alarm(self.view, loss, grad)
             if alarm is not None:
+                if ended:
+                    self._end_block()
                 return self._decide(alarm, lr)
         self._in_line(step, loss, lr)
         return self._end_block() if ended else None
@@ -139,8 +143,7 @@ class Controller:
         self.view.step = step
         self.view.validations.append((step, loss, self.signals.level))
         for i, policy in enumerate(self.policies):
-            self._states[i], answer = policy.validated(self._states[i], loss, self._scene(self.signals.lr))
-            self._by_itself(policy, answer)
+            self._by_itself(i, *policy.validated(self._states[i], loss, self._scene(self.signals.lr)))
         self._refactor()
         self._look("validation", {})
 
@@ -152,8 +155,7 @@ class Controller:
         if len(probes) > FIRST_PROBES + LAST_PROBES:
             del probes[FIRST_PROBES]
         for i, policy in enumerate(self.policies):
-            self._states[i], answer = policy.probed(self._states[i], probe, self._scene(self.signals.lr))
-            self._by_itself(policy, answer)
+            self._by_itself(i, *policy.probed(self._states[i], probe, self._scene(self.signals.lr)))
         self._refactor()
         self._look("probe", {})
         return self._look_at_edge(self.signals.lr)
@@ -165,6 +167,15 @@ class Controller:
         if said is None:
             return None
         return self._decide(Alarm(Changed.code, said.said, said.numbers, self.signals.loss, of="schedule"), written)
+
+    def extend(self, horizon: int | None) -> None:
+        """The run has another horizon from here on."""
+        self.run = self.view.run = replace(self.run, horizon=horizon)
+
+    def lose(self, steps: Sequence[int]) -> None:
+        """States of the model that were to be kept are not there."""
+        self.kept = [kept for kept in self.kept if kept.step not in steps]
+        self.turned = True
 
     def end(self, step: int, why: str) -> None:
         """The run is over; `why` is "over", "stopped", or the name of what was raised."""
@@ -189,7 +200,7 @@ class Controller:
         return self.run.act and "follow" in self.factors
 
     def checks(self) -> dict[str, str]:
-        """Each check by its code: how often it spoke, "quiet", or why it does not apply."""
+        """Each check by its code: in which block it spoke last, "quiet", or why it does not apply."""
         return {
             check.code: check.inapplicable(self.view)
             or (f"spoke, last in block {max(last)}" if (last := self._blocks_of(check.code)) else "quiet")
@@ -227,10 +238,11 @@ class Controller:
         if self._attending:
             scene = self._scene(lr)
             for i in self._attending:
-                self._states[i], answer = self.policies[i].observed(self._states[i], loss, scene)
-                self._by_itself(self.policies[i], answer)
+                self._by_itself(i, *self.policies[i].observed(self._states[i], loss, scene))
             self._refactor()
         kept = self.kept
+        if self._overflows:  # an exploded scale is not to be kept
+            return
         if kept and not kept[-1].good and kept[-1].seen <= self.seen - self.healthy:
             self.turned = True
             kept[-1] = Kept(kept[-1].step, kept[-1].seen, kept[-1].where, True)
@@ -241,6 +253,12 @@ class Controller:
         elif step >= kept[-1].step + self.every and kept[-1].good and not self._quiet and self.signals.is_settled:
             kept.append(Kept(step, self.seen, self.signals.where))
             self.take = self.turned = True
+
+    def _doubt(self) -> None:
+        """What was taken shortly before something went wrong is not to be trusted."""
+        if self.kept and not self.kept[-1].good:
+            self.turned = True
+            self.kept.pop()
 
     def _end_block(self) -> Decision | None:
         blocks = self.signals.blocks
@@ -271,23 +289,20 @@ class Controller:
 
     def _decide(self, alarm: Alarm, lr: float) -> Decision:
         scene, act = self._scene(lr), self.run.act
-        if self.kept and not self.kept[-1].good:
-            self.turned = True
-            self.kept.pop()  # what was taken shortly before an alarm is not to be trusted
+        if alarm.of != "schedule":
+            self._doubt()
         alarm = self._with_leap(alarm)
         answer, by = None, ""
         for i, policy in enumerate(self.policies):
             state, answer = policy.alarmed(self._states[i], alarm, scene)
             if answer is not None:
                 by = name_of(policy)
-                if act:
+                if act and not self._may(answer):
+                    said = f"{n.plural(self.acted, 'intervention')} were made, and no more are allowed"
+                    answer = Answer("none", said)
+                elif act:
                     self._states[i] = state
                 break
-        if act and answer is not None and answer.action in ("rewind", "scale", "stop"):
-            if self.acted >= self.interventions:
-                said = f"{self.acted} interventions were made, and no more are allowed"
-                answer = Answer("none", said)
-            self.acted += 1
         self._spoken[alarm.code] = self._phase, len(self.signals.blocks)
         return self._carry_out(alarm, answer, by, lr)
 
@@ -325,7 +340,7 @@ class Controller:
             self.should_stop = self.should_stop or answer.action == "stop"
             self._refactor()
         if answer is None or answer.action == "none" or not act:
-            self._quiet = 0 if alarm.of == "schedule" else QUIET
+            self._quiet = self._quiet if alarm.of == "schedule" else QUIET
         would = "" if act or answer is None else "would be done: "
         said = alarm.said if answer is None else f"{alarm.said}; {would}{answer.said}"
         decision = Decision(
@@ -335,12 +350,24 @@ class Controller:
         self.news.append(decision)
         return decision
 
-    def _by_itself(self, policy: Policy[Any], answer: Answer | None) -> None:
-        """A policy acts without an alarm: its factor, or a stop."""
+    def _may(self, answer: Answer) -> bool:
+        """Whether an intervention is still allowed, which counts it."""
+        if answer.action not in ("rewind", "scale", "stop"):
+            return True
+        if self.acted >= self.interventions:
+            return False
+        self.acted += 1
+        return True
+
+    def _by_itself(self, i: int, state: Any, answer: Answer | None) -> None:
+        """A policy goes on, and may act without an alarm: its factor, or a stop."""
+        act, policy = self.run.act, self.policies[i]
+        if act and answer is not None and not self._may(answer):
+            return
+        self._states[i] = state
         if answer is None:
             return
         self._refactor()
-        act = self.run.act
         if act and answer.action == "stop":
             self.should_stop = True
         would = "" if act else "would be done: "

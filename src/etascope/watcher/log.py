@@ -208,6 +208,7 @@ class LogWriter:
         self._file: BufferedWriter | None = None
         self._seen = self._step = 0
         self._written = time.monotonic()
+        self.count = 0  # lines
         self._loss: list[float] = []
         self._lr: list[float] = []
         self._lrs: list[list[float]] = []
@@ -219,18 +220,21 @@ class LogWriter:
         self.write("header", {"schema": SCHEMA, **header})
 
     @classmethod
-    def go_on(cls, path: str | os.PathLike[str], sinks: Iterable[Callable[[dict[str, Any]], object]] = ()) -> LogWriter:
-        """A writer that appends to a log that is there.
+    def go_on(
+        cls, path: str | os.PathLike[str], lines: int, sinks: Iterable[Callable[[dict[str, Any]], object]] = ()
+    ) -> LogWriter:
+        """A writer that goes on with a log that is there, after its first `lines` lines; later ones are cut off.
 
         Raises:
             RecordError: there is none, or it is damaged elsewhere than at its end.
         """
-        read_log(path)
+        kept = Log(read_log(path).lines[:lines])
         writer = cls.__new__(cls)
         writer.path, writer._memory, writer.fault, writer._sinks = Path(path), Log(), None, list(sinks)
-        writer._file, writer._written = None, time.monotonic()
+        writer._file, writer._written, writer.count = None, time.monotonic(), len(kept.lines)
         writer._seen = writer._step = 0
         writer._loss, writer._lr, writer._lrs, writer._grad = [], [], [], []
+        write_atomically(path, kept.to_text())
         writer._open("ab")
         return writer
 
@@ -281,25 +285,6 @@ class LogWriter:
         self._written = time.monotonic()
         self._line(line)
 
-    def cut(self, seen: int) -> None:
-        """Forget what was logged of observations after `seen`, as a run does that goes on from a checkpoint."""
-        self.flush()
-        kept: list[dict[str, Any]] = []
-        for line in self.log.lines:
-            if line["kind"] == "steps" and line["seen"] <= seen < line["seen"] + len(line["loss"]) - 1:
-                count = seen - line["seen"] + 1
-                line = {name: own[:count] if isinstance(own, list) else own for name, own in line.items()}
-                if "grad" in line:
-                    line["grad"] = [(i, norm) for i, norm in line["grad"] if i < count]
-            if line.get("seen", -1) <= seen and line["kind"] != "end":
-                kept.append(line)
-        if self.path is None:
-            self._memory.lines = kept
-        else:
-            self.close()
-            write_atomically(self.path, Log(kept).to_text())
-            self._open("ab")
-
     def close(self) -> None:
         """Write what is left, and close the file."""
         self.flush()
@@ -312,6 +297,7 @@ class LogWriter:
 
     def _line(self, line: dict[str, Any]) -> None:
         line = exact(line)
+        self.count += 1
         if self._file is None:
             self._memory.lines.append(line)
         else:

@@ -65,6 +65,10 @@ def replay(log: Log, controller: Controller | None = None) -> Iterator[Note | De
             controller.probe(line["step"], Probe.from_json(line))
         elif kind == "changed":
             controller.changed(line["step"], float(line["found"]), float(line["written"]))
+        elif kind == "schedule" and line.get("horizon") is not None:
+            controller.extend(line["horizon"])
+        elif kind == "lost":
+            controller.lose(line["steps"])
         elif kind == "end":
             controller.end(line["step"], line["why"])
         yield from _news(controller)

@@ -122,7 +122,7 @@ class Signals:
         """Whether this loss is no number, or above the bar."""
         if self.finite < WARM:
             return loss - loss != 0.0
-        return not -math.inf < loss - self.level <= self.bar
+        return not -math.inf < loss - self.level <= self.bar and (self.bar > 0.0 or loss - loss != 0.0)
 
     def fold(self, step: int, loss: float, lr: float, grad: float | None = None) -> bool:
         """Take in an observation that is in line.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .. import numbers as n
 from ..errors import OptionError, ScheduleError
@@ -88,6 +90,11 @@ def why(log: Log, step: int) -> Why:
     return Why(step, lr, peak, term, scale, own, factors, exact, guessed, since[-5:])
 
 
+@lru_cache(maxsize=8)
+def _schedule(said: str) -> Schedule:
+    return Schedule.from_json(json.loads(said))
+
+
 def _term(log: Log, step: int) -> float | None:
     said = log.header.get("schedule")
     for line in log.of("schedule"):  # the run was extended
@@ -96,6 +103,6 @@ def _term(log: Log, step: int) -> float | None:
     if said is None:
         return None
     try:
-        return float(Schedule.from_json(said)(step))
+        return float(_schedule(json.dumps(said, sort_keys=True))(step))
     except (ScheduleError, KeyError, TypeError, ValueError):
         return None  # a user's function, of which the log has the name alone

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from ..attachment import Handle
+from ..attachment.updates import is_within_another
 
 __all__ = ["Control", "HandleControl", "HookControl"]
 
@@ -68,9 +69,10 @@ class HandleControl:
     def put(self, factor: float) -> float:
         now = self.handle.scale
         if now != self._wrote:  # somebody set it, or a metric-driven factor of the handle did
-            self.own = self.own * now / self._wrote if self._wrote > 0 else now
-        scale = self.own * factor
-        if scale != now:
+            by = self._wrote / self.own if self.own > 0 else 1.0
+            self.own = now if by == 1.0 or by == 0.0 else now / by
+        scale = now if factor == 1.0 and self.own == now else self.own * factor
+        if scale != now and self.handle.is_attached:
             self.handle.scale = scale
         self._wrote = scale
         return scale
@@ -82,14 +84,20 @@ class HandleControl:
         return self.handle.altered()
 
     def rewrite(self) -> None:
-        self.handle.rewrite()
+        if self.handle.is_attached:
+            self.handle.rewrite()
 
     def extra(self) -> dict[str, Any]:
         return {"own": self.own, "factors": self.handle.factors}
 
     def go_back(self, extra: dict[str, Any]) -> None:
+        if not self.handle.is_attached:
+            return
+        by = self._wrote / self.own if self.own > 0 else 1.0
         self.own = float(extra["own"])
         self.handle.factors = extra["factors"]
+        self.handle.scale = self._wrote = self.own * by
+        self.handle.rewrite()  # the snapshot has the momentum, say, that the schedule wanted then
 
     def close(self) -> None:
         pass
@@ -114,7 +122,7 @@ class HookControl:
         self._passing = False
         self._made = self._within = False  # observed before this `step`; in a `step` whose closure may observe
         self._optimizer = optimizer
-        self._before: list[Any] = []
+        self._before: list[tuple[Any, Any]] = []  # (group or tensor, its lr before), while they are multiplied
         self._hooks = (
             [optimizer.register_step_pre_hook(self._before_step), optimizer.register_step_post_hook(self._put_back)]
             if act
@@ -153,6 +161,7 @@ class HookControl:
         pass
 
     def close(self) -> None:
+        self._restore()
         for hook in self._hooks:
             hook.remove()
 
@@ -163,7 +172,9 @@ class HookControl:
         self._count, self._factor = state["count"], state["factor"]
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._before = []
+        if is_within_another(optimizer):
+            return
+        self._restore()  # of a step that raised
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
         self._within = closure is not None and not self._made
         if not self._within:
@@ -173,20 +184,27 @@ class HookControl:
         self._within = False
         if self._factor == 1.0:
             return
+        tensors = set()
         for group in self._optimizer.param_groups:
             lr = group["lr"]
-            if isinstance(lr, torch.Tensor):
-                self._before.append(lr.clone())
-                lr.mul_(self._factor)
-            else:
-                self._before.append(lr)
+            if not isinstance(lr, torch.Tensor):
+                self._before.append((group, lr))
                 group["lr"] = lr * self._factor
+            elif id(lr) not in tensors:  # groups may share one
+                tensors.add(id(lr))
+                self._before.append((lr, lr.clone()))
+                lr.mul_(self._factor)
 
     def _put_back(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if is_within_another(optimizer):
+            return
         self._made = self._within = False
-        for group, lr in zip(optimizer.param_groups, self._before, strict=False):
-            if isinstance(lr, torch.Tensor):
-                group["lr"].copy_(lr)
+        self._restore()
+
+    def _restore(self) -> None:
+        for own, lr in self._before:
+            if isinstance(own, torch.Tensor):
+                own.copy_(lr)
             else:
-                group["lr"] = lr
+                own["lr"] = lr
         self._before = []

@@ -47,11 +47,6 @@ class Late:
         event.record(torch.cuda.current_stream(loss.device))
         return cls(step, lr, lrs, norm is not None, host, event)
 
-    @property
-    def has_come(self) -> bool:
-        """Whether it is there."""
-        return self.event is None or bool(self.event.query())
-
     def take(self) -> tuple[float, float | None]:
         """Loss and norm; waits for them if need be."""
         if self.event is not None:

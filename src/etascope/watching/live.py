@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +25,10 @@ from ..records.run import Decision, Note
 from ..schedules.factors import Factor
 from ..watcher import Controller, Log, LogWriter, Policy, Probe, Run, Why, follow, policies_of, read_log, rewind, why
 from .control import Control, HandleControl, HookControl
+from .hands import Hands
 from .late import Late, Queue
 from .norms import gradients, norm_later, norm_now
-from .scaling import refuse_step, scale_of
+from .scaling import scale_of
 from .snapshots import Ring
 from .subject import Subject
 
@@ -58,7 +62,7 @@ def watch(
     healthy: int = 20,
     keep: int = 3,
     bounds: tuple[float, float] = (1e-3, 10.0),
-    interventions: int = 100,
+    interventions: int = 1000,
 ) -> Watch:
     """Look after a training: signals, checks, decisions, and a log that says why the lr was what it was.
 
@@ -82,14 +86,14 @@ def watch(
             line is always looked at with it.
         probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
         lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
-            waited for.
+            waited for. A state that is rewound to is then up to so many updates later than the step that it is told by.
         snapshots: a folder for them; default None: in memory.
         limit_bytes: of all snapshots together; default None, no limit.
         every: updates between two snapshots; default a 25th of the horizon, 25 to 500.
         healthy: observations in line after which a snapshot is good; default 20.
         keep: good snapshots that are kept; default 3.
         bounds: the least and the largest product of all factors on the lr; default a thousandth and 10.
-        interventions: rewinds, cuts and stops at most; default 100.
+        interventions: decisions that rewind, stop or change the lr, at most; default 1,000.
 
     Raises:
         OptionError: an argument cannot be used, or the optimizer is watched already.
@@ -115,15 +119,23 @@ def watch(
             f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
             "Give schedule=eta.attach(schedule, optimizer, lr=..., horizon=...).",
         )
+    if schedule is not None and not schedule.is_on(optimizer):
+        raise OptionError("The handle is not of this optimizer, or detached.", "Give the one that drives its lr.")
+    if scaler is not None and not (hasattr(scaler, "is_enabled") and hasattr(scaler, "state_dict")):
+        raise OptionError(f"scaler is a {type(scaler).__name__}.", "Give the torch.amp.GradScaler, or leave it out.")
+    if not isinstance(sinks, Iterable):
+        raise OptionError(f"sinks is {sinks!r}.", "Give them as a list: sinks=[...].")
     if (known := WATCHES.get(optimizer)) is not None and known() is not None:
         raise OptionError("The optimizer is watched already.", "Leave the other watch first: one optimizer, one watch.")
     bound_schedule = None if schedule is None else schedule.schedule
     horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
+    more = (("keep", keep, 1), ("healthy", healthy, 0), ("interventions", interventions, 0))
     counts = (("horizon", horizon, 1), ("grad_every", grad_every, 1), ("probe_every", probe_every, 0))
-    for name, value, least in (*counts, ("lag", lag, 0), ("every", every, 1), ("keep", keep, 1)):
+    for name, value, least in (*counts, ("lag", lag, 0), ("every", every, 1), *more):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise OptionError(f"{name} is {value!r}.", f"Give a whole number of at least {least}.")
-    if not 0 < bounds[0] <= 1 <= bounds[1]:
+    numbers = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(b, Real) for b in bounds)
+    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1]):
         raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
     devices = {p.device.type for group in optimizer.param_groups for p in group["params"]}
     late = lag if lag is not None else (0 if devices <= {"cpu", "meta"} else LAG)
@@ -181,15 +193,10 @@ class Watch:
             HandleControl(handle) if handle is not None else HookControl(optimizer, controller.run.act)
         )
         models = [model] if isinstance(model, nn.Module) else list(model)
-        several = len(models) > 1
         self._model = nn.ModuleList(models)
+        self._hands = Hands(models, optimizer, scaler, self._control, ring)
         self._before: list[Tensor] = []
-        named = [
-            (f"{i}.{name}" if several else name, p)
-            for i, own in enumerate(models)
-            for name, p in own.named_parameters()
-        ]
-        self._movement = Movement(named, optimizer) if probe_every else None
+        self._movement = self._new_movement() if probe_every else None
         self._path, self._sinks = None if path is None else Path(path), sinks
         self._log: LogWriter | None = None
         self._grad_every, self._probe_every = grad_every, probe_every
@@ -200,10 +207,10 @@ class Watch:
         self._factor = 1.0
         self._scale = self._own = self._control.own
         self._given = None if handle is None else handle.given
-        self._to_load: dict[str, Any] | None = None  # the scaler's state, after a step that was left out
         self._complained: set[str] = set()
         self._run_id = uuid.uuid4().hex
-        self._closed = False
+        self._closed = self._is_broken = False
+        weakref.finalize(self, self._control.close)
         self._alone = not (
             self._act
             and torch.distributed.is_available()
@@ -220,7 +227,11 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close("stopped" if self.should_stop else "over" if kind is None else kind.__name__)
+        if kind is None:
+            self.close("stopped" if self.should_stop else "over")
+            return
+        with contextlib.suppress(Exception):  # the user's own is the one to be seen
+            self.close(kind.__name__)
 
     def batches(self, loader: Iterable[B]) -> Iterator[B]:
         """The loader's batches, epoch after epoch, until the horizon's updates were made or a policy stops the run.
@@ -230,24 +241,24 @@ class Watch:
         Raises:
             OptionError: the horizon is not known, or the loader has no batch.
         """
-        horizon = self._controller.run.horizon
-        if horizon is None:
+        if self._controller.run.horizon is None:
             raise OptionError(
                 "w.batches has no end, as the horizon is not known.",
                 "Give watch(..., horizon=20_000), or loop over the loader itself.",
             )
-        while not self._is_over(horizon):
+        while not self._is_over():
             empty = True
             for batch in loader:
                 empty = False
                 yield batch
-                if self._is_over(horizon):
+                if self._is_over():
                     return
             if empty:
                 raise OptionError("The loader has no batch (any more).", "Give one that can be iterated again.")
 
-    def _is_over(self, horizon: int) -> bool:
-        return self.should_stop or self.step >= horizon
+    def _is_over(self) -> bool:
+        horizon = self._controller.run.horizon  # which `handle.extend` changes
+        return self.should_stop or (horizon is not None and self._control.step >= horizon)
 
     def observe(self, loss: Any, closure: Callable[[], Any] | None = None) -> Decision | None:
         """Show the loss of an update to come: after `loss.backward()`, before `optimizer.step()`, once an update.
@@ -266,37 +277,56 @@ class Watch:
             OptionError: the loss is no number, and the watch acts. One that does not act says so once, in the log too,
                 and takes no note of that observation.
         """
-        if self._closed:
-            self._complain("The watch is closed.", "Observe within its `with` block.")
+        if self._act:
+            return self._observe(loss, closure)
+        try:
+            return self._observe(loss, closure)
+        except Exception as error:
+            self._give_up(error)
+            return None
+
+    def _observe(self, loss: Any, closure: Callable[[], Any] | None) -> Decision | None:
+        if self._closed or self._is_broken:
+            if not self._is_broken:
+                self._complain("The watch is closed.", "Observe within its `with` block.")
             return None
         if self._log is None:
             self._begin()
         control, controller, handle = self._control, self._controller, self._handle
         if handle is not None and (handle.scale != self._scale or handle.given is not self._given):
             self._changed = True
-        if self._to_load is not None or self._changed:
+        if self._hands.passing or self._changed:
             self._catch_up()
+        if self._act and self._hands.has_changed():
+            self._begin_snapshots_anew()
         if handle is not None and ((found := handle.altered()) is not None or self._altered):
-            self._see_altered(found)
+            decision = self._see_altered(found)
+            if decision is not None and decision.taken and decision.action in ("rewind", "stop"):
+                return decision  # it was late, and this update is of weights that are gone
         lr = self._optimizer.param_groups[0]["lr"]
+        if self._factor != 1.0 and handle is None:
+            lr = lr * self._factor
         if type(lr) is not float:
             lr = float(lr)
-        if self._factor != 1.0 and handle is None:
-            lr *= self._factor
         if self._queue is not None:
             return self._observe_late(loss, lr)
-        if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_meta:
-            value = (loss if self._alone else _mean(loss)).item()
-        elif isinstance(loss, int | float) and not isinstance(loss, bool):
-            value = float(loss)
-        else:
+        if not _is_number(loss):
             self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
             return None
+        if self._alone:
+            value = loss.item() if isinstance(loss, Tensor) else float(loss)
+        else:
+            value = _mean(loss, self._optimizer).item()
         self._until_grad -= 1
         grad = None
-        if self._until_grad < 0 or controller.signals.is_out_of_line(value):
+        out_of_line = controller.signals.is_out_of_line(value)
+        if self._until_grad < 0 or out_of_line:
             self._until_grad = self._grad_every - 1
             grad = self._norm()
+            if grad is None:
+                self._tell_once("There is no gradient yet, where the loss is observed: observe after loss.backward().")
+        if out_of_line and self._ring is not None:
+            self._forget_lost(self._hands.missing(controller))
         step = control.step
         if step < controller.view.step:
             self._complain(
@@ -307,10 +337,12 @@ class Watch:
         assert self._log is not None
         self._log.observe(controller.seen, step, value, lr, grad, self._others(lr))
         control.made()
+        if decision is None and self._ring is not None:
+            self._hands.calm()
         if step >= self._next_probe and self._movement is not None:
             self._probe(step, decision, closure)
         if controller.news or controller.turned or controller.factor != self._factor:
-            self._follow_up(decision)
+            self._follow_up(decision, pending=True)
         return decision
 
     def validate(self, loss: Any) -> None:
@@ -319,18 +351,22 @@ class Watch:
         Raises:
             OptionError: it is no number, and the watch acts.
         """
-        if (
-            self._closed
-            or isinstance(loss, bool)
-            or not (isinstance(loss, int | float) or (isinstance(loss, Tensor) and loss.numel() == 1))
-        ):
-            self._complain(_no_loss(loss), "Give the validation loss as a number.")
-            return
+        if self._closed or not _is_number(loss):
+            self._complain(_no_loss(loss), "Give the validation loss as a number, within the watch's `with` block.")
+        elif self._act:
+            self._validate(float(loss))
+        elif not self._is_broken:
+            try:
+                self._validate(float(loss))
+            except Exception as error:
+                self._give_up(error)
+
+    def _validate(self, value: float) -> None:
         if self._log is None:
             self._begin()
         assert self._log is not None
         self._drain()
-        value, step = float(loss), self.step
+        step = self.step
         self._log.write("val", {"seen": self._controller.seen, "step": step, "loss": value})
         self._controller.validate(step, value)
         self._follow_up(None)
@@ -372,20 +408,24 @@ class Watch:
         return self._controller.checks()
 
     def close(self, why: str = "over") -> None:
-        """End the watch; the log says why. A second time it does nothing."""
+        """End the watch; the log says why. A second time it does nothing. What was cut from a handle's lr stays cut."""
         if self._closed:
             return
-        if self._log is not None:
-            self._drain()
-            self._controller.end(self.step, why)
-            self._follow_up(None)
-            self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
-            self._log.close()
-        if self._to_load is not None:
-            self._catch_up()
-        self._control.close()
-        self._closed = True
-        WATCHES.pop(self._optimizer, None)
+        try:
+            if self._log is not None and not self._is_broken:
+                self._drain()
+                self._controller.end(self.step, why)
+                self._follow_up(None)
+                if self._changed:
+                    self._catch_up()
+                self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
+        finally:
+            self._closed = True
+            if self._log is not None:
+                self._log.close()
+            self._hands.step_is_over()
+            self._control.close()
+            WATCHES.pop(self._optimizer, None)
 
     # the state
 
@@ -397,6 +437,9 @@ class Watch:
         self._drain()
         self._log.flush()
         movement = self._movement
+        if movement is not None:
+            movement.reset()  # a probe that was begun begins again, here as in the run that goes on from this state
+            self._before = []
         return {
             "schema": "etascope.watch-state/1",
             "run": self._run_id,
@@ -406,8 +449,9 @@ class Watch:
             "movement": None if movement is None else movement.state_dict(),
             "next": [self._until_grad, self._next_probe],
             "factor": [self._factor, self._scale, self._own],
-            "scaler": self._to_load,
+            "passing": self._hands.passing,
             "altered": self._altered,
+            "lines": self._log.count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -429,8 +473,13 @@ class Watch:
                 f"The saved watch has the policies {saved.policies!r}, and this one {self._controller.policies!r}.",
                 "Give the same policies.",
             )
-        self._controller = saved
-        self._act, self._run_id = saved.run.act, state["run"]
+        if saved.run.act != self._act or saved.run.lag != self._lag:
+            raise OptionError(
+                f"The saved watch has act={saved.run.act} and lag={saved.run.lag}, and this one act={self._act} and "
+                f"lag={self._lag}.",
+                "Give the same.",
+            )
+        self._controller, self._run_id = saved, state["run"]
         self._control.load_state_dict(state["control"])
         if self._ring is not None and state["ring"] is not None:
             self._ring.load_state_dict(state["ring"])
@@ -438,19 +487,19 @@ class Watch:
             self._movement.load_state_dict(state["movement"])
         self._until_grad, self._next_probe = state["next"]
         self._factor, self._scale, self._own = state["factor"]
-        self._to_load, self._altered = state["scaler"], state["altered"]
+        self._hands.passing, self._altered = state["passing"], state["altered"]
         self._changed = True
-        self._begin(resumed=True)
+        self._begin(resumed=state["lines"])
 
     # details: observations
 
-    def _begin(self, resumed: bool = False) -> None:
+    def _begin(self, resumed: int | None = None) -> None:
+        """Begin the log, or go on with one of which so many lines were written when the state was saved."""
         controller = self._controller
-        if resumed and self._path is not None and self._path.exists():
+        if resumed is not None and self._path is not None and self._path.exists():
             try:
                 if read_log(self._path).header.get("run") == self._run_id:
-                    self._log = LogWriter.go_on(self._path, self._sinks)
-                    self._log.cut(controller.seen)
+                    self._log = LogWriter.go_on(self._path, resumed, self._sinks)
             except RecordError as error:
                 warnings.warn(f"The log of the run cannot be gone on with, and is begun anew: {error}", stacklevel=3)
         if self._log is None:
@@ -462,7 +511,7 @@ class Watch:
                 warnings.warn(f"The watch keeps its log in memory: {error}", stacklevel=3)
                 self._log = LogWriter(None, self._header(), self._sinks)
                 self._log.fault = error
-        if resumed:
+        if resumed is not None:
             self._log.write("resumed", {"seen": controller.seen, "step": controller.view.step})
         elif self._own != 1.0:
             self._log_factors()
@@ -479,7 +528,7 @@ class Watch:
             "peaks": None if handle is None else handle.peaks,
             "horizon": run.horizon,
             "groups": len(self._optimizer.param_groups),
-            "layers": [] if self._movement is None else self._movement._layers,
+            "layers": [] if self._movement is None else self._movement.layers,
             "act": run.act,
             "policies": [repr(policy) for policy in self._controller.policies],
             "settings": {"grad_every": self._grad_every, "probe_every": self._probe_every, "lag": run.lag},
@@ -487,10 +536,32 @@ class Watch:
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         }
 
-    def _norm(self) -> float:
+    def _new_movement(self) -> Movement:
+        models = list(self._model)
+        named = [
+            (f"{i}.{name}" if len(models) > 1 else name, p)
+            for i, own in enumerate(models)
+            for name, p in own.named_parameters()
+        ]
+        return Movement(named, self._optimizer)
+
+    def _begin_snapshots_anew(self) -> None:
+        """Param groups were added: what was kept before does not fit any more."""
+        self._forget_lost(list(self._controller.steps_kept))
+        if self._movement is not None:
+            self._movement = self._new_movement()
+
+    def _forget_lost(self, steps: list[int]) -> None:
+        """Snapshots that are not there, so that none is decided to be gone back to."""
+        if steps:
+            assert self._log is not None
+            self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
+            self._controller.lose(steps)
+
+    def _norm(self) -> float | None:
         norm = norm_now(gradients(self._optimizer))
         scale = scale_of(self._scaler, self._optimizer)
-        return norm if scale is None else norm / scale.item()
+        return norm if norm is None or scale is None else norm / scale.item()
 
     def _others(self, lr: float) -> list[float] | None:
         groups = self._optimizer.param_groups
@@ -502,37 +573,42 @@ class Watch:
 
     def _observe_late(self, loss: Any, lr: float) -> Decision | None:
         assert self._queue is not None
-        if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_meta:
-            self._complain(_no_loss(loss), "Give the loss that backward() was called on, as a tensor.")
+        if not _is_number(loss):
+            self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
             return None
+        if not isinstance(loss, Tensor):
+            loss = torch.tensor(float(loss), dtype=torch.float64)
         self._until_grad -= 1
         norm = None
         if self._until_grad < 0:
             self._until_grad = self._grad_every - 1
             norm = norm_later(gradients(self._optimizer), loss.device)
-            if (scale := scale_of(self._scaler, self._optimizer)) is not None:
+            if norm is not None and (scale := scale_of(self._scaler, self._optimizer)) is not None:
                 norm = norm / scale.to(norm.device)
         step = self._control.step
-        loss = loss if self._alone else _mean(loss)
+        loss = loss if self._alone else _mean(loss, self._optimizer)
         self._queue.add(Late.of(step, lr, self._others(lr), loss, norm))
         self._control.made()
         if self._movement is not None and step >= self._next_probe:
             self._probe(step, None, None)
-        return self._drain(at_once=self._controller.troubled)
+        return self._drain(at_once=self._controller.troubled, pending=True)
 
-    def _drain(self, at_once: bool = True) -> Decision | None:
-        """Show the controller what has come, or all there is."""
-        decision = None
+    def _drain(self, at_once: bool = True, pending: bool = False) -> Decision | None:
+        """Show the controller what has come, or all there is; returns the first decision."""
+        first = None
         queue, controller = self._queue, self._controller
-        while queue is not None and decision is None and (late := queue.next(at_once)) is not None:
+        while queue is not None and (late := queue.next(at_once)) is not None:
             value, grad = late.take()
             decision = controller.observe(late.step, value, late.lr, grad)
             assert self._log is not None
             self._log.observe(controller.seen, late.step, value, late.lr, grad, late.lrs)
-            if decision is not None and decision.taken and decision.action in ("rewind", "stop"):
+            if decision is None and self._ring is not None:
+                self._hands.calm()
+            elif decision is not None and decision.taken and decision.action in ("rewind", "stop"):
                 queue.clear()
-            self._follow_up(decision)
-        return decision
+            self._follow_up(decision, pending)
+            first = first or decision
+        return first
 
     def _probe(self, step: int, decision: Decision | None, closure: Callable[[], Any] | None) -> None:
         movement = self._movement
@@ -571,29 +647,34 @@ class Watch:
     def _parameters(self) -> list[Tensor]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
-    def _see_altered(self, found: tuple[float, float] | None) -> None:
-        """Somebody else wrote the lr, or has stopped doing so."""
-        if found is not None:
+    def _see_altered(self, found: tuple[float, float] | None) -> Decision | None:
+        """Somebody else wrote the lr, or has stopped doing so; returns what was decided of late observations."""
+        late = None
+        if found is not None and self._controller.run.peak is not None:
             if not self._altered:
-                self._drain()
+                late = self._drain(pending=True)
                 step, controller = self.step, self._controller
                 about = {"seen": controller.seen, "step": step, "found": found[0], "written": found[1]}
                 assert self._log is not None
                 self._log.write("changed", about)
                 decision = controller.changed(step, *found)
-                self._follow_up(None if decision is None else decision)
+                self._follow_up(decision)
             if self._controller.follows:
                 self._control.rewrite()
         self._altered = found is not None
+        return late
 
     # details: decisions
 
-    def _follow_up(self, decision: Decision | None) -> None:
+    def _follow_up(self, decision: Decision | None, pending: bool = False) -> None:
         """Carry out what was decided, log it, and turn the ring of snapshots."""
         controller, log = self._controller, self._log
         assert log is not None
         if decision is not None and decision.taken:
-            self._carry_out(decision)
+            self._hands.carry_out(decision, pending)
+            self._changed = self._changed or decision.action in ("rewind", "stop")
+            if self._movement is not None and decision.action != "restore":
+                self._movement.reset()
         if controller.news:
             for said in controller.news:
                 (self.decisions if isinstance(said, Decision) else self.notes).append(said)  # type: ignore[arg-type]
@@ -602,53 +683,14 @@ class Watch:
         if controller.turned:
             controller.turned = False
             if self._ring is not None:
-                self._turn(self._ring)
+                self._forget_lost(self._hands.turn(controller))
         if self._act and controller.factor != self._factor:
             self._changed = True
 
-    def _carry_out(self, decision: Decision) -> None:
-        action = decision.action
-        if action in ("rewind", "stop") and self._ring is not None and decision.to_step is not None:
-            self._go_back(self._ring, decision.to_step)
-        if action in ("skip", "rewind", "stop"):
-            for group in self._optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
-            self._control.pass_over(True)
-            self._to_load = refuse_step(self._scaler, self._optimizer) or {}
-            if action == "skip" and self._ring is not None:
-                self._ring.restore_buffers()
-            if self._movement is not None:
-                self._movement.reset()
-
-    def _go_back(self, ring: Ring, step: int) -> None:
-        good = ring.good
-        if not good:
-            return
-        back = sum(own > step for own in good)  # snapshots may be fewer than was wanted, under a limit
-        _, extra = ring.rewind(min(back, len(good) - 1), leave=("lr",))
-        self._control.go_back(extra)
-
-    def _turn(self, ring: Ring) -> None:
-        controller = self._controller
-        on_trial = ring.on_trial
-        if on_trial is not None:
-            good = [kept.step for kept in controller.kept if kept.good]
-            if on_trial in good:
-                ring.confirm(on_trial)
-            elif on_trial not in controller.steps_kept:
-                ring.doubt()
-        newest = controller.kept[-1] if controller.take else None
-        if newest is not None and ring.take(newest.step, self._control.extra()) and newest.good:
-            ring.confirm(newest.step)
-
     def _catch_up(self) -> None:
         """What a decision asked for from the next update on."""
-        if self._to_load is not None:
-            self._control.pass_over(False)
-            if self._to_load and self._scaler is not None:
-                self._scaler.load_state_dict(self._to_load)
-            self._to_load = None
+        if self._hands.passing:
+            self._hands.step_is_over()
         if self._changed:
             self._changed = False
             self._factor = self._controller.factor if self._act else 1.0
@@ -656,8 +698,12 @@ class Watch:
             if self._handle is not None and self._handle.given is not self._given:
                 self._given, bound = self._handle.given, self._handle.schedule
                 said = None if bound is None else bound.to_json()
+                horizon = self._controller.run.horizon if bound is None else bound.horizon
                 assert self._log is not None
-                self._log.write("schedule", {"seen": self._controller.seen, "step": self.step, "schedule": said})
+                self._drain()
+                about = {"seen": self._controller.seen, "step": self.step, "schedule": said, "horizon": horizon}
+                self._log.write("schedule", about)
+                self._controller.extend(horizon)
 
     def _log_factors(self) -> None:
         """Put the factor on the lr, and say what it is made of."""
@@ -674,16 +720,32 @@ class Watch:
     def _complain(self, cause: str, move: str) -> None:
         if self._act:
             raise OptionError(cause, move)
-        if cause not in self._complained:
-            self._complained.add(cause)
-            warnings.warn(f"{cause} {move} The watch takes no note of it, and the training goes on.", stacklevel=3)
+        self._tell_once(f"{cause} {move} The watch takes no note of it, and the training goes on.")
+
+    def _tell_once(self, said: str) -> None:
+        if said not in self._complained:
+            self._complained.add(said)
+            warnings.warn(said, stacklevel=4)
             if self._log is not None and not self._closed:
-                self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": cause})
+                self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": said})
+
+    def _give_up(self, error: Exception) -> None:
+        """A watch that does not act is never in the way of the training."""
+        self._is_broken = True
+        with contextlib.suppress(Exception):
+            self._tell_once(f"The watch failed, and looks no further; the training goes on: {error!r}")
 
 
-def _mean(loss: Tensor) -> Tensor:
+def _is_number(loss: Any) -> bool:
+    if isinstance(loss, Tensor | np.ndarray):
+        return loss.size == 1 if isinstance(loss, np.ndarray) else loss.numel() == 1 and not loss.is_meta
+    return isinstance(loss, Real) and not isinstance(loss, bool)
+
+
+def _mean(loss: Any, optimizer: torch.optim.Optimizer) -> Tensor:
     """The mean over all processes, which are to decide alike."""
-    mean = loss.detach().clone()
+    device = next(p.device for group in optimizer.param_groups for p in group["params"])
+    mean = loss.detach().clone() if isinstance(loss, Tensor) else torch.tensor(float(loss), device=device)
     torch.distributed.all_reduce(mean)
     return mean / torch.distributed.get_world_size()
 

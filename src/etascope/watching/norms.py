@@ -17,10 +17,10 @@ def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [g.coalesce().values() if g.is_sparse else g for g in grads]
 
 
-def norm_now(grads: Sequence[Tensor]) -> float:
-    """The 2-norm of them all, as a number; waits for the device."""
+def norm_now(grads: Sequence[Tensor]) -> float | None:
+    """The 2-norm of them all, as a number; waits for the device. None where there are none."""
     if not grads:
-        return math.nan
+        return None
     total = 0.0
     for norm in torch._foreach_norm(grads):  # type: ignore[arg-type]
         value = norm.item()
@@ -28,10 +28,10 @@ def norm_now(grads: Sequence[Tensor]) -> float:
     return math.sqrt(total) if total < math.inf else total
 
 
-def norm_later(grads: Sequence[Tensor], device: torch.device) -> Tensor:
-    """The 2-norm of them all, on that device; waits for nothing where they all are there."""
+def norm_later(grads: Sequence[Tensor], device: torch.device) -> Tensor | None:
+    """The 2-norm of them all, on that device; waits for nothing where they all are there. None where there are none."""
     if not grads:
-        return torch.full((), math.nan, device=device)
+        return None
     norms = torch._foreach_norm(grads)  # type: ignore[arg-type]
     whole: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(device, torch.float32) for norm in norms]))
     return whole

@@ -183,14 +183,10 @@ class Ring:
             self._drop(later)
         return snapshot.step, copy.deepcopy(snapshot.extra)
 
-    def restore_buffers(self) -> None:
-        """Put the buffers of the newest good snapshot back, and nothing else.
-
-        A batch whose update is left out has gone through the running statistics of the model's normalisations.
-        """
-        good = [snapshot for snapshot in self._settled() if snapshot.good]
-        if good and self._subject.has_buffers:
-            self._subject.restore_buffers(self._state_of(good[-1]))
+    def clear(self) -> None:
+        """Drop them all: the model or the optimizer has other parameters now."""
+        for snapshot in self._settled():
+            self._drop(snapshot)
 
     def wait(self) -> None:
         """Wait until everything taken is on disk."""

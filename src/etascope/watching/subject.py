@@ -197,28 +197,6 @@ class Subject:
                 {k: state[v.key].item() if isinstance(v, Ref) else v for k, v in state.plain["scaler"].items()}
             )
 
-    @property
-    def has_buffers(self) -> bool:
-        """Whether any module has a buffer."""
-        return any(True for model in self._models for _ in model.buffers())
-
-    @torch.no_grad()
-    def restore_buffers(self, state: State) -> None:
-        """Put the model's buffers back as they are in a state; all else stays as it is.
-
-        Raises:
-            EngineError: the model has other parameters now. Nothing was changed then.
-        """
-        self._must_fit(state)
-        for key, now, owner, name in self._places():
-            if isinstance(now, nn.Parameter) or key not in state.tensors:
-                continue
-            then = state.tensors[key]
-            if now is not None and now.shape == then.shape and now.dtype == then.dtype:
-                write_over(now, then)
-            else:
-                owner[name] = then.to(state.devices.get(key, then.device), copy=True)
-
     # the model
 
     def _places(self) -> list[tuple[str, Tensor | None, dict[str, Any], str]]:

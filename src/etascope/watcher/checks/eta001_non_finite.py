@@ -14,7 +14,7 @@ class NonFinite(AlarmCheck):
 
     An update made with such a gradient makes weights of it that are no numbers either, and no later one mends them.
     Under a gradient scaler overflowing gradients are usual, since it skips their updates and lowers its scale: there
-    the alarm comes with the fourth in a row.
+    the alarm comes with the twenty-first in a row.
 
     **What to do.** One bad batch (a division by an empty mask, the logarithm of 0, a corrupt file): find it, or let
     `rewind` leave its update out. Again and again: the lr is too high, or the precision too low for the model; lower
