@@ -107,3 +107,20 @@ def test_without_a_schedule_there_is_the_optimizer_alone(make):
     for schedule in ({}, {"foreign": "mine"}, {"schema": 1, "kind": "then"}):
         only = training_lines(facts_of(make.finding(schedule=schedule)))
         assert only == "optimizer = torch.optim.AdamW(model.parameters(), lr=1.1e-2, weight_decay=0.1)"
+
+
+def test_a_watched_run_is_drawn_and_told() -> None:
+    from etascope.watcher import LogWriter
+    from etascope.watcher.log import Log
+
+    log = LogWriter(None, {"optimizer": "AdamW"})
+    for i in range(200):
+        log.observe(i, i, 2.0 - 0.005 * i + (9.0 if i == 120 else 0.0), 1e-3)
+    decision = {"seen": 120, "step": 120, "code": "ETA003", "policy": "rewind", "action": "skip", "taken": True}
+    log.write("decision", {**decision, "said": "loss 9 & more; left out"})
+    log.write("val", {"seen": 199, "step": 199, "loss": 1.25})
+    plot = eta.plot(log.log)
+    assert "loss 9 &amp; more; left out; ETA003" in plot.svg and "validation 1.25" in plot.svg
+    assert plot.svg.count('class="edge"') == 1
+    assert "200 observations, loss 2 → 1.005" in plot.terminal and "left out; ETA003" in plot.terminal
+    assert "Nothing was observed" in eta.plot(Log([{"kind": "header"}])).svg

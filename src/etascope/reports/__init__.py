@@ -15,12 +15,14 @@ from ..records import Evidence
 from ..schedules import Bound
 from ..schedules.base import plot_with
 from ..storage import write_atomically
+from ..watcher.log import Log
 from . import page, terminal
 from .explain import explain
 from .facts import facts_of
 from .plots import loss_against_lr, worth_drawing
 from .schedule_plot import curve, points_of, schedule_chart
 from .svg import Canvas
+from .watched import told, watched
 from .words import answer, text
 
 __all__ = ["Plot", "answer", "html", "plot", "report", "text"]
@@ -54,10 +56,14 @@ class Plot:
         return self.terminal
 
 
-def plot(record: Evidence | Bound) -> Plot:
-    """Draw final loss against lr: rungs, prediction, zone, interval, edge and the answer; or a bound schedule."""
+def plot(record: Evidence | Bound | Log) -> Plot:
+    """Draw final loss against lr: rungs, prediction, zone, interval, edge and the answer; a bound schedule; or the log
+    of a watched run: its losses, lr and decisions.
+    """
     if isinstance(record, Bound):
         return _plot_schedule(record, None)
+    if isinstance(record, Log):
+        return Plot(watched(record).svg(style=page.plot_css()), told(record))
     facts = facts_of(record)
     if worth_drawing(facts):
         canvas = loss_against_lr(facts)

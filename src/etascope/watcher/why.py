@@ -26,6 +26,7 @@ class Why:
         own: the part of the scale that is not the watch's: set by the user, or by the handle's own factors.
         factors: each policy's factor.
         exact: whether the terms give the lr to the bit; somebody else wrote it where they do not.
+        guessed: whether the schedule is a function of the user's, whose term is what the lr leaves for it.
         since: the sentences of the decisions that made the factors.
     """
 
@@ -37,6 +38,7 @@ class Why:
     own: float
     factors: dict[str, float] = field(hash=False)
     exact: bool
+    guessed: bool = False
     since: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -48,6 +50,7 @@ class Why:
             terms = " · ".join(["what the optimizer has", *factors])
         else:
             terms = " · ".join([f"peak {n.lr(self.peak, 3)}", *factors, f"schedule {self.schedule:.6g}"])
+            terms += " (your function's)" if self.guessed else ""
         end = "" if self.exact else " (not to the bit: something else wrote the lr too)"
         return "\n".join([f"step {self.step:,}: lr {n.lr(self.lr, 4)} = {terms}{end}", *self.since])
 
@@ -72,16 +75,17 @@ def why(log: Log, step: int) -> Why:
         last = max((line["step"] + len(line["lr"]) - 1 for line in log.of("steps")), default=-1)
         raise OptionError(f"The log has no step {step}.", f"It has steps 0 to {last:,}.")
     peak, term = log.header.get("peak"), _term(log, step)
+    guessed, exact = False, True
     if peak is not None and term is not None:
         exact = (peak * scale) * term == lr
-    else:
-        exact = peak is None
+    elif peak is not None and peak * scale > 0:
+        guessed, term = True, lr / (peak * scale)
     since = tuple(
         str(d) for d in log.decisions if d.seen <= seen_at and d.taken and d.action in ("rewind", "scale", "stop")
     )
-    if factors and all(factor == 1.0 for factor in factors.values()):
+    if not any(factor != 1.0 for factor in factors.values()):
         since = ()
-    return Why(step, lr, peak, term, scale, own, factors, exact, since[-5:])
+    return Why(step, lr, peak, term, scale, own, factors, exact, guessed, since[-5:])
 
 
 def _term(log: Log, step: int) -> float | None:
