@@ -9,6 +9,7 @@ import torch
 
 import etascope as eta
 from etascope.errors import OptionError
+from etascope.watcher import why
 
 
 def trained(bad: dict[int, float], extend_at: int | None = None, horizon: int = 300, **options: Any) -> eta.Watch:
@@ -17,7 +18,7 @@ def trained(bad: dict[int, float], extend_at: int | None = None, horizon: int = 
     adam = torch.optim.Adam(net.parameters(), lr=0.03)
     handle = eta.attach(eta.warmup("5%") >> eta.cosine(to=0.1), adam, lr=0.03, horizon=horizon)
     with eta.watch(net, adam, schedule=handle, act=True, log=None, **options) as w:
-        batches = [torch.randn(16, 4) for _ in range(10)]
+        batches = [torch.randn(256, 4) for _ in range(10)]
         seen = 0
         while w.step < handle.schedule.horizon and not w.should_stop:
             x = batches[seen % 10]
@@ -35,10 +36,11 @@ def trained(bad: dict[int, float], extend_at: int | None = None, horizon: int = 
 def test_peak_factors_and_schedule_give_the_lr_to_the_bit() -> None:
     w = trained({150: 1e3, 151: 1e3, 152: 1e3}, extend_at=200)
     assert any(d.action == "rewind" for d in w.decisions)
-    last = {own.step: own.lr for own in w.log.observations()}
+    log = w.log
+    last = {own.step: own.lr for own in log.observations()}
     assert max(last) == 599
-    for step, lr in last.items():
-        found = w.why(step)
+    for step in [*range(0, 600, 13), *range(140, 170), *range(195, 205), 599]:
+        found, lr = why(log, step), last[step]
         assert found.exact and found.lr == lr, step
         assert found.peak is not None and found.schedule is not None
         assert (found.peak * found.scale) * found.schedule == lr

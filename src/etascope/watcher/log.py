@@ -257,7 +257,7 @@ class LogWriter:
             i = 0
         if not i:
             self._seen, self._step = seen, step
-        self._loss.append(loss)  # of the new block, where the one before was just written
+        self._loss.append(loss)
         self._lr.append(lr)
         if lrs is not None:
             self._lrs.append(lrs)
