@@ -95,3 +95,21 @@ def test_what_is_out_of_line_does_not_depend_on_the_unit(losses: list[float], un
     for loss in (-1e3, 0.0, 1.0, 50.0, 1e4, 1e9):
         if abs(loss - one.level - one.bar) > 1e-6 * (1 + abs(one.level) + one.bar):
             assert one.is_out_of_line(loss) == other.is_out_of_line(unit * loss)
+
+
+def test_back_at_the_first_observation_the_losses_of_the_beginning_are_in_line() -> None:
+    beginning = [3.2, 8.0, 4.5, 4.7, 6.4, 7.0, 4.6, 4.0, 4.1, 5.6]
+    signals = folded([3.2])
+    where = signals.where
+    for step, loss in enumerate(beginning * 3, 1):
+        signals.fold(step, loss, 1e-3)
+    signals.go_back(where, 8.0)
+    assert not any(map(signals.is_out_of_line, beginning[1:]))
+
+
+def test_a_first_loss_that_was_low_by_chance_is_no_best_level() -> None:
+    beginning = [3.2, 8.0, 4.5, 4.7, 6.4, 7.0, 4.6, 4.0, 4.1, 5.6]
+    signals = Signals(300)
+    for step, loss in enumerate(beginning * 4):
+        signals.fold(step, loss, 1e-3)
+        assert not signals.is_astray, step

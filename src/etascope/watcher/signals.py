@@ -164,7 +164,7 @@ class Signals:
             self.level += rate * d
             self.spread += (rate if n < WARM else 0.5 * rate) * (TO_DEVIATION * (d if d > 0.0 else -d) - self.spread)
             self.fast += (loss - self.fast) / FAST
-            if self.level < self.best:
+            if self.level < self.best or n < WARM:  # the first loss alone is no level to rise from
                 self.best, self.calm = self.level, self.spread
         self._set_bars()
         begun = self.begun
@@ -214,6 +214,9 @@ class Signals:
     def go_back(self, where: Level, loss: float) -> None:
         """The model is again what it was there; `loss` is what led to that."""
         self.level, self.spread, self.fast = where.level, where.spread, where.fast
+        if not where.spread > 0.0:  # the first observation alone tells neither where the loss is nor its spread
+            self.level = self.fast = max(where.level, self.init)
+            self.spread = max(self.calm, 0.1 * self.drop)
         self.leap_left = 0
         above = loss - self.level
         if 0 < above < math.inf:
