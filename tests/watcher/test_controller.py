@@ -66,8 +66,42 @@ def test_bounds_and_interventions_hold(losses: list[float], most: int) -> None:
     for step in range(10):
         watcher.probe(200 + step, probe(alignment=1.0))
         assert 0.25 <= watcher.factor <= 2.0
-    assert sum(d.action in ("rewind", "stop") for d in taken) <= most
+    every = [*taken, *(said for said in watcher.news if isinstance(said, Decision))]
+    done = {(d.seen, d.policy, d.action) for d in every if d.action in ("rewind", "stop", "scale")}
+    assert len(done) <= most and watcher.acted <= most
     assert all(0.25 <= d.factor <= 2.0 for d in taken)
+
+
+def test_once_no_more_interventions_are_allowed_nothing_changes() -> None:
+    watcher = controller(policies=policies_of((rewind(skips=0), eta.plateau(factor=0.5, patience=0))), interventions=2)
+    feed(watcher, falling()[:100])
+    for _ in range(3):
+        watcher.validate(100, 1.0)
+    assert watcher.factor == 0.25
+    decisions = feed(watcher, [9.0] * 3, first=100)
+    assert watcher.factor == 0.25 and {d.action for d in decisions} == {"none"}
+    assert "no more are allowed" in str(decisions[0])
+
+
+def test_states_that_are_lost_are_not_gone_back_to() -> None:
+    watcher = controller()
+    feed(watcher, falling()[:300])
+    watcher.lose(watcher.steps_kept)
+    (*_, decision) = feed(watcher, [9.0] * 3, first=300)
+    assert decision.action == "stop" and decision.to_step is None
+
+
+def test_the_horizon_may_change() -> None:
+    watcher = controller(horizon=100)
+    feed(watcher, falling(100))
+    watcher.extend(300)
+    watcher.news = []
+    feed(watcher, [0.3] * 100, first=100)
+    assert "ETA011" not in notes(watcher)
+
+
+def test_a_loss_of_nothing_at_first_is_no_scale() -> None:
+    assert feed(controller(), [0.0] * 40 + [1e-3]) == []
 
 
 def test_a_clean_run_raises_nothing() -> None:
@@ -148,8 +182,10 @@ def test_a_loss_that_is_nan_from_the_beginning_stops_the_run() -> None:
 def test_a_scaler_may_overflow_for_a_while() -> None:
     watcher = controller(run={"scaled": True})
     feed(watcher, falling()[:100])
-    said = [watcher.observe(100, 1.0, 1e-3, math.inf) for _ in range(5)]
-    assert said[:3] == [None] * 3 and said[3] is not None and said[3].code == "ETA001"
+    kept = watcher.steps_kept
+    said = [watcher.observe(100, 1.0, 1e-3, math.inf) for _ in range(21)]
+    assert said[:20] == [None] * 20 and said[20] is not None and said[20].code == "ETA001"
+    assert set(watcher.steps_kept) <= set(kept)  # nothing of a scale that has exploded
 
 
 def test_somebody_elses_lr_is_written_over() -> None:

@@ -51,25 +51,24 @@ def test_a_file_holds_what_memory_does(tmp_path: Path) -> None:
     assert [note.code for note in log.notes] == ["ETA004"] and log.damaged == ""
 
 
-@given(st.integers(-1, 130))
-def test_what_comes_after_is_forgotten(last: int) -> None:
-    writer = write(None, [(float(i), 0.1, 1.0) for i in range(130)])
-    writer.write("end", {"seen": 129, "step": 130, "why": "over"})
-    writer.cut(last)
-    assert [own.seen for own in writer.log.observations()] == list(range(min(130, last + 1)))
-    assert all(own.grad == 1.0 for own in writer.log.observations())
-    assert not any(writer.log.of("end"))
-
-
-def test_a_cut_file_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [0, 1, 30, 64, 65])
+def test_what_comes_after_a_checkpoint_is_cut_off(tmp_path: Path, after: int) -> None:
     path = tmp_path / "run.jsonl"
-    write(path, [(1.0, 0.1, None)] * 100).close()
-    writer = LogWriter.go_on(path)
-    writer.cut(69)
+    writer = write(path, [(1.0, 0.1, None)] * 70)
+    writer.flush()  # as a checkpoint does
+    lines = writer.count
+    for i in range(70, 70 + after):
+        writer.observe(i, i, 3.0, 0.1)
+    writer.write("val", {"seen": 69, "step": 70, "loss": 1.0})  # of the time after it, though of no later observation
+    writer.write("end", {"seen": 70, "step": 70, "why": "over"})
+    writer.close()
+    writer = LogWriter.go_on(path, lines)
     for i in range(70, 80):
         writer.observe(i, i, 2.0, 0.1)
     writer.close()
-    assert [own.loss for own in read_log(path).observations()] == [1.0] * 70 + [2.0] * 10
+    log = read_log(path)
+    assert [own.loss for own in log.observations()] == [1.0] * 70 + [2.0] * 10
+    assert not any(log.of("end")) and not any(log.of("val")) and writer.count == len(log.lines)
 
 
 def test_an_old_log_is_moved_aside(tmp_path: Path) -> None:

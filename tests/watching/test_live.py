@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import signal
@@ -187,15 +188,16 @@ class TestDecisions:
         training = Training(handle=False)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(training.optimizer, 0.99)
         used: list[float] = []
-        training.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
         batches = iter(Batches(bad={100, 101, 102}))
         with training.watch(act=True) as w:
+            training.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
             for _ in range(150):
                 training.step(*next(batches), w)
                 scheduler.step()
+        assert used[99] == pytest.approx(1e-2 * 0.99**99) and used[149] == pytest.approx(0.5e-2 * 0.99**149)
         assert training.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 * 0.99**150)
         assert w.decisions[2].action == "rewind" and w.step == 147
-        assert w.log.of("factors") and w.why(140).factors == {"rewind": 0.5}
+        assert any(w.log.of("factors")) and w.why(140).factors == {"rewind": 0.5}
 
     def test_several_processes_decide_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def all_reduce(mean: torch.Tensor) -> None:
@@ -206,9 +208,11 @@ class TestDecisions:
         monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
         training = Training()
         with training.watch(act=True) as w:
+            training.model[0].weight.grad = torch.ones(48, 64)
             loss = torch.tensor(1.0)
             w.observe(loss)
-        assert loss == 1.0 and [o.loss for o in w.log.observations()] == [1.5]
+            w.observe(1.0)
+        assert loss == 1.0 and [o.loss for o in w.log.observations()] == [1.5, 1.5]
 
     def test_decisions_may_come_late(self, clean: float) -> None:
         training = Training()
@@ -231,6 +235,166 @@ class TestDecisions:
         probes = list(w.log.of("probe"))
         assert probes and all(p["sharpness"] > 0 and p["bound"] == pytest.approx(38) for p in probes)
         assert set(probes[0]["layers"]) == {"0", "3"}
+
+
+class TestOddSteps:
+    """What users' loops, optimizers and scalers do beside the plain recipe."""
+
+    @pytest.mark.parametrize("unscale", ["never", "before", "after"])
+    def test_a_scaler_goes_on_as_if_nothing_had_been_left_out(self, unscale: str) -> None:
+        training = Training(scaled=True)
+        batches = iter(Batches(bad={60}))
+        scales = []
+        with training.watch(act=True) as w:
+            for _ in range(63):
+                x, y = next(batches)
+                loss = torch.nn.functional.cross_entropy(training.model(x), y)
+                training.scaler.scale(loss).backward()
+                if unscale == "before":
+                    training.scaler.unscale_(training.optimizer)
+                w.observe(loss)
+                if unscale == "after":
+                    training.scaler.unscale_(training.optimizer)
+                    torch.nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
+                training.scaler.step(training.optimizer)
+                training.scaler.update()
+                training.optimizer.zero_grad()
+                scales.append(training.scaler.state_dict())
+        assert [d.action for d in w.decisions] == ["skip"] and training.handle.step == 62
+        assert all(torch.isfinite(p).all() for p in training.model.parameters())
+        assert scales[60] == scales[59] and "update" not in vars(training.scaler)
+        assert scales[61]["_growth_tracker"] == scales[60]["_growth_tracker"] + 1
+
+    def test_a_scale_that_has_to_fall_far_does(self) -> None:
+        training = Training()
+        training.scaler = scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
+        batches = iter(Batches())
+        with training.watch(act=True) as w:
+            for _ in range(60):
+                x, y = next(batches)
+                loss = 2.0**12 * torch.nn.functional.cross_entropy(training.model(x), y)
+                scaler.scale(loss).backward()
+                w.observe(loss)
+                scaler.step(training.optimizer)
+                scaler.update()
+                training.optimizer.zero_grad()
+        assert not w.decisions and training.handle.step > 20 and scaler.get_scale() < 2.0**120
+
+    def test_steps_within_steps_and_steps_that_raise(self) -> None:
+        class Nested(torch.optim.SGD):
+            def step(self, closure: Any = None) -> Any:
+                return super().step(closure)
+
+        torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        training = Training(handle=False)
+        training.optimizer = Nested(training.model.parameters(), lr=1.0)
+        used: list[float] = []
+        with training.watch(act=True, policies=eta.plateau(factor=0.5, patience=0)) as w:
+            training.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+            training.model[0].weight.grad = torch.zeros(48, 64)
+            for _ in range(2):
+                w.validate(1.0)
+            for _ in range(3):
+                w.observe(1.0)
+                training.optimizer.step()
+            broken = training.optimizer.register_step_pre_hook(lambda *_: 1 / 0)
+            w.observe(1.0)
+            with pytest.raises(ZeroDivisionError):
+                training.optimizer.step()
+            broken.remove()
+            w.observe(1.0)
+            training.optimizer.step()
+        assert set(used) == {0.5} and training.optimizer.param_groups[0]["lr"] == 1.0
+
+    def test_groups_that_share_a_tensor(self) -> None:
+        training = Training(handle=False)
+        groups = [{"params": [p]} for p in training.model.parameters()]
+        training.optimizer = torch.optim.AdamW(groups, lr=torch.tensor(1.0))
+        used: list[float] = []
+        with training.watch(act=True, policies=eta.plateau(factor=0.5, patience=0)) as w:
+            training.optimizer.register_step_pre_hook(lambda o, *_: used.append(float(o.param_groups[-1]["lr"])))
+            training.model[0].weight.grad = torch.zeros(48, 64)
+            for _ in range(2):
+                w.validate(1.0)
+            for _ in range(3):
+                w.observe(1.0)
+                training.optimizer.step()
+        assert used == [0.5] * 3 and [o.lr for o in w.log.observations()] == [0.5] * 3
+        assert float(training.optimizer.param_groups[0]["lr"]) == 1.0
+
+    def test_groups_added_later(self) -> None:
+        training = Training(norm=True)
+        batches = iter(Batches(bad={90, 120, 121, 122}))
+        extra = torch.nn.Parameter(torch.zeros(3))
+        with training.watch(act=True) as w:
+            for number in range(130):
+                if number == 80:
+                    training.optimizer.add_param_group({"params": [extra]})
+                training.step(*next(batches), w)
+        assert [d.action for d in w.decisions] == ["skip", "skip", "skip", "rewind"]
+        assert w.decisions[-1].to_step >= 80
+
+    def test_snapshots_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        training = Training()
+        batches = iter(Batches(bad={60, 61, 62}))
+        with training.watch(act=True, snapshots=tmp_path / "file" / "folder") as w:
+            for _ in range(63):
+                training.step(*next(batches), w)
+        assert [d.action for d in w.decisions] == ["skip", "skip", "stop"] and w.decisions[-1].to_step is None
+        assert w.faults
+
+    def test_a_watch_that_is_thrown_away_lets_go(self) -> None:
+        training = Training(handle=False)
+        w = training.watch(act=True)
+        del w
+        gc.collect()
+        assert not training.optimizer._optimizer_step_pre_hooks
+        training.watch()
+
+    def test_decisions_between_two_updates_leave_the_next_one_alone(self) -> None:
+        training = Training(scaled=True)
+        batches = iter(Batches(bad={60}))
+        with training.watch(act=True, lag=4) as w:
+            for _ in range(62):
+                training.step(*next(batches), w)
+            w.validate(1.0)  # what is on its way is looked at now
+            assert w.decisions[-1].action == "rewind"
+            step = training.handle.step
+            training.step(*next(batches), w)
+            assert training.handle.step == step + 1
+
+    def test_a_rewind_leaves_what_else_the_handle_drives_to_the_schedule(self) -> None:
+        training = Training(schedule={"lr": eta.cosine(), "weight_decay": eta.linear()})
+        batches = iter(Batches(bad={160, 161, 162}))
+        with training.watch(act=True) as w:
+            for _ in range(163):
+                training.step(*next(batches), w)
+            assert w.decisions[-1].action == "rewind"
+            decay = training.optimizer.param_groups[0]["weight_decay"]
+        assert decay == pytest.approx(0.01 * (1 - 160 / HORIZON))
+
+    def test_a_longer_run_is_watched_to_its_end(self) -> None:
+        training = Training()
+        w = training.watch()
+        count = 0
+        with w:
+            for x, y in w.batches(Batches()):
+                count += 1
+                if count == 100:
+                    training.handle.extend(HORIZON + 50)
+                training.step(x, y, w)
+        assert count == training.handle.step == HORIZON + 50
+        assert "ETA011" not in [note.code for note in w.notes]
+
+    def test_the_error_of_the_loop_is_the_one_that_is_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        training = Training()
+        w = training.watch()
+        monkeypatch.setattr(w, "_drain", lambda *_: 1 / 0)
+        with pytest.raises(KeyError), w:
+            training.step(*next(iter(Batches())), w)
+            raise KeyError
+        training.watch()
 
 
 class TestReplay:
@@ -314,10 +478,19 @@ class TestBadInput:
         with training.watch(act=True) as w, pytest.raises(OptionError, match="loss"):
             w.observe(loss)
 
-    def test_a_number_will_do(self) -> None:
-        with Training().watch() as w:
+    @pytest.mark.parametrize("lag", [0, 2])
+    def test_a_number_will_do(self, lag: int) -> None:
+        training = Training()
+        training.model[0].weight.grad = torch.ones(48, 64)
+        with training.watch(lag=lag, act=True) as w:
+            for loss in (0.5, np.float32(0.5), np.array([0.5]), torch.tensor([0.5])):
+                w.observe(loss)
+        assert [o.loss for o in w.log.observations()] == [0.5] * 4
+
+    def test_before_backward_there_is_no_gradient_and_no_alarm(self) -> None:
+        with Training().watch() as w, pytest.warns(UserWarning, match="after loss.backward"):
             w.observe(0.5)
-            assert [o.loss for o in w.log.observations()] == [0.5]
+        assert not w.decisions
 
     def test_two_watches_on_one_optimizer(self) -> None:
         training = Training()
@@ -379,6 +552,12 @@ class TestBadInput:
             ({"horizon": 0}, "horizon"),
             ({"every": True}, "every"),
             ({"bounds": (2.0, 3.0)}, "bounds"),
+            ({"bounds": None}, "bounds"),
+            ({"healthy": -1}, "healthy"),
+            ({"interventions": "x"}, "interventions"),
+            ({"scaler": object()}, "scaler"),
+            ({"sinks": print}, "sinks"),
+            ({"schedule": Training().handle}, "not of this optimizer"),
             ({"policies": eta.rewind}, "brackets"),
         ],
     )
@@ -392,6 +571,26 @@ class TestBadInput:
             next(w.batches([1]))
         with training.watch() as w, pytest.raises(OptionError, match="no batch"):
             next(w.batches([]))
+
+    def test_a_passive_watch_that_fails_is_not_in_the_way(self) -> None:
+        class Bad(eta.plateau):
+            def observe(self, state: Any, metric: Any) -> Any:
+                raise ZeroDivisionError
+
+        training = Training()
+        with training.watch(policies=Bad()) as w:
+            with pytest.warns(UserWarning, match="looks no further"):
+                w.validate(1.0)
+            training.step(*next(iter(Batches())), w)
+        with training.watch(policies=Bad(), act=True) as w, pytest.raises(ZeroDivisionError):
+            w.validate(1.0)
+
+    def test_a_state_of_a_watch_that_acts_differently(self) -> None:
+        training = Training()
+        with training.watch(act=True) as w:
+            state = w.state_dict()
+        with training.watch() as w, pytest.raises(OptionError, match="act="):
+            w.load_state_dict(state)
 
     def test_a_state_of_something_else(self) -> None:
         training = Training()

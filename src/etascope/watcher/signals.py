@@ -194,7 +194,7 @@ class Signals:
     @property
     def is_astray(self) -> bool:
         """Whether the mean of the last losses has left the level, or the lowest level, upwards."""
-        return self.fast > self.high and self.finite >= WARM
+        return self.fast > self.high and self.finite >= WARM and self.drop > 0.0
 
     @property
     def is_settled(self) -> bool:

@@ -314,7 +314,7 @@ class Watch:
             self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
             return None
         if self._alone:
-            value = loss.item() if isinstance(loss, Tensor) else float(loss)
+            value = loss.item() if isinstance(loss, Tensor) else _value(loss)
         else:
             value = _mean(loss, self._optimizer).item()
         self._until_grad -= 1
@@ -354,10 +354,10 @@ class Watch:
         if self._closed or not _is_number(loss):
             self._complain(_no_loss(loss), "Give the validation loss as a number, within the watch's `with` block.")
         elif self._act:
-            self._validate(float(loss))
+            self._validate(_value(loss))
         elif not self._is_broken:
             try:
-                self._validate(float(loss))
+                self._validate(_value(loss))
             except Exception as error:
                 self._give_up(error)
 
@@ -577,7 +577,7 @@ class Watch:
             self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
             return None
         if not isinstance(loss, Tensor):
-            loss = torch.tensor(float(loss), dtype=torch.float64)
+            loss = torch.tensor(_value(loss), dtype=torch.float64)
         self._until_grad -= 1
         norm = None
         if self._until_grad < 0:
@@ -742,10 +742,14 @@ def _is_number(loss: Any) -> bool:
     return isinstance(loss, Real) and not isinstance(loss, bool)
 
 
+def _value(loss: Any) -> float:
+    return float(loss.reshape(())) if isinstance(loss, Tensor | np.ndarray) else float(loss)
+
+
 def _mean(loss: Any, optimizer: torch.optim.Optimizer) -> Tensor:
     """The mean over all processes, which are to decide alike."""
     device = next(p.device for group in optimizer.param_groups for p in group["params"])
-    mean = loss.detach().clone() if isinstance(loss, Tensor) else torch.tensor(float(loss), device=device)
+    mean = loss.detach().clone() if isinstance(loss, Tensor) else torch.tensor(_value(loss), device=device)
     torch.distributed.all_reduce(mean)
     return mean / torch.distributed.get_world_size()
 

@@ -24,8 +24,17 @@ def norm_now(grads: Sequence[Tensor]) -> float | None:
     total = 0.0
     for norm in torch._foreach_norm(grads):  # type: ignore[arg-type]
         value = norm.item()
-        total += value * value
-    return math.sqrt(total) if total < math.inf else total
+        total += value * value  # a nan or inf stays one
+    return math.sqrt(total) if total < math.inf else _by_the_largest(grads)
+
+
+def _by_the_largest(grads: Sequence[Tensor]) -> float:
+    """The norm where squares may have overflowed, as those of gradients that are still scaled do."""
+    largest = [g.abs().max().item() for g in grads if g.numel()]
+    if not all(map(math.isfinite, largest)):
+        return math.nan if any(map(math.isnan, largest)) else math.inf
+    most = max(largest)
+    return most * math.sqrt(sum((g.double() / most).square().sum().item() for g in grads))
 
 
 def norm_later(grads: Sequence[Tensor], device: torch.device) -> Tensor | None:
