@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnosis_runs import FIT, SCORED, make, plan
+from diagnosis_runs import FIT, SCORED, VARIANTS, make
 
 from etascope.diagnosis.cases import Cases
 from etascope.diagnosis.features import features, names
@@ -91,6 +91,8 @@ def hash_of(text: str) -> int:
 
 def made(folder: Path) -> Iterator[dict[str, Any]]:
     """The runs of a half that count."""
+    if not (folder / "runs.jsonl").exists():
+        return
     for line in (folder / "runs.jsonl").read_text().splitlines():
         run = json.loads(line)
         if "left_out" not in run:
@@ -98,10 +100,10 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def table(folder: Path) -> Cases:
-    """The features of all runs of a half, at every step and thinned."""
+    """The features of all runs to fit with, at every step and thinned."""
     rows = []
-    for run in made(folder):
-        log = read(folder / run["log"])
+    for half, run in ((half, run) for half in ("fit", "variants") for run in made(folder / half)):
+        log = read(folder / half / run["log"])
         for points, seen_log in (("every", log), ("few", thinned(log))):
             row = list(features(seen_log).values())
             rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), row))
@@ -119,11 +121,12 @@ def groups_of(view: str) -> tuple[str, ...]:
 
 def left_out_votes(known: Cases, groups: tuple[str, ...], folds: int = FOLDS) -> np.ndarray:
     """Votes for each case by trees that saw no case of its task."""
-    tasks = sorted(set(known.tasks))
+    of = np.array([task.partition("~")[0] for task in known.tasks])  # variants go with their task
+    tasks = sorted(set(of))
     np.random.default_rng(0).shuffle(tasks)
     votes = np.zeros((len(known.tasks), len(VERDICTS)))
     for fold in range(folds):
-        out = np.isin(known.tasks, tasks[fold::folds])
+        out = np.isin(of, tasks[fold::folds])
         if out.any():
             votes[out] = Trees(known.where(~out), groups).votes(known.features_CF[out])
     return votes
@@ -131,7 +134,7 @@ def left_out_votes(known: Cases, groups: tuple[str, ...], folds: int = FOLDS) ->
 
 def fit(folder: Path) -> None:
     """Write the shipped table, and the temperatures of each kind of log."""
-    whole = table(folder / "fit")
+    whole = table(folder)
     write_atomically(PACKAGE / "cases.csv", whole.to_csv())
     whole = Cases.from_csv((PACKAGE / "cases.csv").read_text().splitlines())
     temperatures, said = {}, {}
@@ -270,15 +273,14 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="write the cases that ship with the package")
     parser.add_argument("--score", action="store_true", help="score the fresh half")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where logs lie (default {FOLDER})")
-    parser.add_argument("--half", choices=("fit", "scored"), help="make this half alone")
+    parser.add_argument("--half", choices=("fit", "variants", "scored"), help="make this half alone")
     parser.add_argument("--rounds", type=int, nargs="+", default=[0, 1], help="which rounds of runs (default 0 1)")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no run after that long")
     parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
-    for half, tasks in (("fit", FIT), ("scored", SCORED)):
+    for half, tasks in (("fit", FIT), ("variants", VARIANTS), ("scored", SCORED)):
         if asked.make and asked.half in (None, half):
-            runs = [run for round_ in asked.rounds for name in tasks for run in plan(name, round_)]
-            make(runs, asked.folder / half, asked.seconds)
+            make(tasks, asked.rounds if half != "variants" else [0], asked.folder / half, asked.seconds)
     if asked.fit:
         fit(asked.folder)
     if asked.score:

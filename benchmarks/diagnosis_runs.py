@@ -13,7 +13,7 @@ import time
 import warnings
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ from etascope.records.run import SCHEMA, exact
 
 sys.path.insert(0, str(Path(__file__).parent / "finders"))
 
-from truth import truth
-from workloads import CHOOSING, FRESH, REPORTING, workload
+from diagnosis_variants import VARIANTS, task_of, truth_of
+from workloads import CHOOSING, FRESH, REPORTING
 
-__all__ = ["FIT", "SCORED", "Run", "label", "make", "plan"]
+__all__ = ["FIT", "SCORED", "Run", "VARIANTS", "label", "make", "plan"]
 
 FIT, SCORED = (*CHOOSING, *REPORTING), tuple(FRESH)
 MULTIPLES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -67,17 +67,17 @@ class Run:
         return f"{self.task}-{self.kind or 'lr'}-{self.lr:.4g}-{self.seed}.jsonl"
 
 
-def plan(name: str, round_: int) -> Iterator[Run]:
-    """A task's runs in a round: nine lrs, and each kind of fault once.
+def plan(name: str, round_: int, folder: Path) -> Iterator[Run]:
+    """A task's runs in a round: nine lrs, and each kind of fault once. A variant's truth may have to be made first.
 
     Round 0 has the multiples that the issue names, and faults at the best lr; odd rounds have other seeds, and faults
     somewhere in the zone. The tasks that are fitted with have multiples in between in their odd rounds, the scored ones
     the same again.
     """
-    dense, seed = truth(name), SEEDS + round_
+    dense, seed = truth_of(name, folder), SEEDS + round_
     low, high = dense.zone
     best = dense.best[0]
-    multiples = BETWEEN if name in FIT and round_ % 2 else MULTIPLES
+    multiples = BETWEEN if name in (*FIT, *VARIANTS) and round_ % 2 else MULTIPLES
     for multiple in multiples:
         yield Run(name, "", float(f"{best * multiple:.4g}"), multiple, seed)
     for i, kind in enumerate(KINDS):
@@ -86,9 +86,9 @@ def plan(name: str, round_: int) -> Iterator[Run]:
         yield Run(name, kind, float(f"{lr:.4g}"), lr / best, seed)
 
 
-def label(run: Run, diverged: bool) -> str:
+def label(run: Run, dense: eta.Sweep, diverged: bool) -> str:
     """What a run is, by the dense truth."""
-    low, high = truth(run.task).zone
+    low, high = dense.zone
     if run.kind:
         return "not the learning rate"
     if run.lr < low * (1 - 1e-6):
@@ -96,42 +96,47 @@ def label(run: Run, diverged: bool) -> str:
     return "too high" if diverged or run.lr > high * (1 + 1e-6) else "fine"
 
 
-def make(runs: list[Run], folder: Path, seconds: float) -> None:
+def make(names: Sequence[str], rounds: Sequence[int], folder: Path, seconds: float) -> None:
     """Train what is not in the folder yet, until the time is over."""
     folder.mkdir(parents=True, exist_ok=True)
     book = folder / "runs.jsonl"
     known = {json.loads(line)["log"] for line in book.read_text().splitlines()} if book.exists() else set()
     end = time.monotonic() + seconds
-    for run in runs:
-        if run.file in known:
-            continue
-        if time.monotonic() > end:
-            print("out of time", flush=True)
-            return
-        start = time.monotonic()
+    for round_, name in itertools.product(rounds, names):
         try:
-            made = _made(run, folder / run.file)
-        except NotHere as reason:
-            made = {"left_out": str(reason)}
-        made["wall_s"] = round(time.monotonic() - start, 2)
-        with book.open("a") as out:
-            out.write(json.dumps({"log": run.file} | asdict(run) | made) + "\n")
+            runs = [run for run in plan(name, round_, folder) if run.file not in known]
+        except eta.EtascopeError as reason:
+            print(f"{name}: {reason}", flush=True)
+            continue
+        for run in runs:
+            if time.monotonic() > end:
+                print("out of time", flush=True)
+                return
+            start = time.monotonic()
+            try:
+                made = _made(run, folder / run.file)
+            except NotHere as reason:
+                made = {"left_out": str(reason)}
+            made["wall_s"] = round(time.monotonic() - start, 2)
+            with book.open("a") as out:
+                out.write(json.dumps({"log": run.file} | asdict(run) | made) + "\n")
+        print(f"round {round_} {name}: {len(runs)} runs", flush=True)
 
 
 def _made(run: Run, path: Path) -> dict[str, Any]:
     """Train a run and write its log; its label, or why it has none."""
     torch.set_num_threads(1)
-    task, dense = workload(run.task), truth(run.task)
+    task, dense = task_of(run.task), truth_of(run.task, path.parent)
     sound = Prepared(task, torch.device("cpu"))
     named = type(sound.optimizer(sound.model(0), 1e-3)[0]).__name__
     broken = fault(run.kind, run.task, task, named, run.seed)
-    trained = Training(run, broken, sound)
+    trained = Training(run, broken, sound, dense)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         final = trained.train()
     path.write_text("".join(json.dumps(exact(line), allow_nan=False) + "\n" for line in trained.lines))
     diverged = not math.isfinite(final)
-    made = {"label": label(run, diverged), "final": exact(final), "best": dense.best[1], "tolerance": dense.tolerance}
+    made = {"label": label(run, dense, diverged), "final": exact(final), "best": dense.best[1], "tolerance": dense.tolerance}
     # Twice the tolerance: a sound run at the zone's border may end a little above one.
     if run.kind and final <= dense.best[1] + 2 * dense.tolerance:
         made["left_out"] = "the fault did no harm"
@@ -145,9 +150,11 @@ class Training:
         run: which one.
         broken: its fault.
         sound: the task without it, which says what the run is worth.
+        dense: the truth of the task.
     """
 
-    def __init__(self, run: Run, broken: Broken, sound: Prepared) -> None:
+    def __init__(self, run: Run, broken: Broken, sound: Prepared, dense: eta.Sweep) -> None:
+        self.dense = dense
         self.run, self.broken, self.sound = run, broken, sound
         self.prepared = Prepared(broken.task, torch.device("cpu"))
         self.horizon = sound.horizon
@@ -218,7 +225,7 @@ class Training:
         self._end(horizon, "horizon")
         loss = final_loss(horizon, judging, losses, judged)
         start = init if judging is not None else max(init, losses[0])
-        below_best = run.lr < truth(run.task).best[0] and not run.kind
+        below_best = run.lr < self.dense.best[0] and not run.kind
         return loss if loss <= start or (below_best and math.isfinite(loss)) else math.inf
 
     def _step(self, t: int, batches: Iterator[Any], clip: float | None, keep: bool) -> tuple[float, float, Any]:
