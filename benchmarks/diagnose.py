@@ -13,6 +13,7 @@ left out where the run ended, on sound data, within twice the zone's tolerance o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -28,9 +29,9 @@ import numpy as np
 from diagnosis_runs import FIT, SCORED, VARIANTS, make
 
 from etascope.diagnosis.cases import Cases
-from etascope.diagnosis.features import features, names
+from etascope.diagnosis.features import features
 from etascope.diagnosis.log import EMPTY, RunLog, Series
-from etascope.diagnosis.model import Trees, best_temperature, columns_of, faults, key, predict, tempered
+from etascope.diagnosis.model import Trees, best_temperature, faults, key, predict, tempered
 from etascope.diagnosis.reading import read
 from etascope.records.diagnosis import VERDICTS
 from etascope.storage import write_atomically
@@ -77,7 +78,7 @@ def thinned(log: RunLog) -> RunLog:
     points = 20 + hash_of(log.source) % 41
     whole = Series(log.loss.steps, log.loss.values)
     ends = np.unique(np.linspace(0, len(whole), min(points, len(whole)) + 1).astype(int))
-    parts = list(zip(ends, ends[1:], strict=False))
+    parts = list(itertools.pairwise(ends))
     steps = np.array([whole.steps[b - 1] for _, b in parts])
     loss = Series(steps, np.array([whole.values[a:b].mean() for a, b in parts]))
     lr = Series(steps, np.interp(steps, log.lr.steps, log.lr.values)) if len(log.lr) else EMPTY
@@ -102,8 +103,7 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 def table(folder: Path) -> Cases:
     """The features of all runs to fit with, at every step and thinned."""
     rows = []
-    for half, run in ((half, run) for half in ("fit", "variants") for run in made(folder / half)):
-        log = read(folder / half / run["log"])
+    for log, run in ((read(folder / half / r["log"]), r) for half in ("fit", "variants") for r in made(folder / half)):
         for points, seen_log in (("every", log), ("few", thinned(log))):
             row = list(features(seen_log).values())
             rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), row))
@@ -210,9 +210,17 @@ def score(folder: Path, out: Path) -> None:
                 for run, row in zip(runs, p, strict=True)
             ]
         told = result["views"][view]
-        print(f"{view:45} accuracy {told['accuracy']} {told['accuracy_95']}  ece {told['ece']} {told['ece_95']}", flush=True)
+        print(
+            f"{view:45} accuracy {told['accuracy']} {told['accuracy_95']}  ece {told['ece']} {told['ece_95']}",
+            flush=True,
+        )
     rows = result.pop("full_log_runs")
-    text = json.dumps(result, indent=1)[:-2] + ',\n "full_log_runs": [\n  ' + ",\n  ".join(map(json.dumps, rows)) + "\n ]\n}\n"
+    text = (
+        json.dumps(result, indent=1)[:-2]
+        + ',\n "full_log_runs": [\n  '
+        + ",\n  ".join(map(json.dumps, rows))
+        + "\n ]\n}\n"
+    )
     write_atomically(out, text)
 
 
@@ -235,7 +243,9 @@ def judged(p: np.ndarray, verdicts: np.ndarray, tasks: np.ndarray, runs: list[di
         "ece": error(p, verdicts),
         "ece_95": interval(error, p, verdicts, tasks),
         "log_loss": round(float(-np.log(p[np.arange(len(p)), verdicts]).mean()), 4),
-        "confusion": {v: dict(zip(VERDICTS, map(int, row), strict=True)) for v, row in zip(VERDICTS, confusion, strict=True)},
+        "confusion": {
+            v: dict(zip(VERDICTS, map(int, row), strict=True)) for v, row in zip(VERDICTS, confusion, strict=True)
+        },
         "right_and_count_by_verdict": shares(lambda run: run["label"]),
         "right_and_count_by_multiple": shares(lambda run: None if run["kind"] else run["multiple"]),
         "right_and_count_by_fault": shares(lambda run: run["kind"] or None),
@@ -274,13 +284,19 @@ def main() -> None:
     parser.add_argument("--score", action="store_true", help="score the fresh half")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where logs lie (default {FOLDER})")
     parser.add_argument("--half", choices=("fit", "variants", "scored"), help="make this half alone")
+    parser.add_argument("--tasks", nargs="+", default=[], help="make these alone")
     parser.add_argument("--rounds", type=int, nargs="+", default=[0, 1], help="which rounds of runs (default 0 1)")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no run after that long")
     parser.add_argument("--out", type=Path, default=RESULT)
     asked = parser.parse_args()
     for half, tasks in (("fit", FIT), ("variants", VARIANTS), ("scored", SCORED)):
         if asked.make and asked.half in (None, half):
-            make(tasks, asked.rounds if half != "variants" else [0], asked.folder / half, asked.seconds)
+            make(
+                [t for t in tasks if t in asked.tasks or not asked.tasks],
+                asked.rounds if half != "variants" else [0],
+                asked.folder / half,
+                asked.seconds,
+            )
     if asked.fit:
         fit(asked.folder)
     if asked.score:

@@ -1,12 +1,12 @@
 """Faults of a training that are not its lr: what `diagnose.py` breaks runs with whose lr lies inside the zone.
 
-    shuffled   the targets belong to other examples (for characters alone: each row's characters in a random order)
-    clipped    every gradient is clipped, to a hundredth of its norm at init
-    dead       one hidden layer gives zeros, and gets no gradient
-    corrupt    every tenth batch is broken: numbers times 1,000, words or characters at random
-    unzeroed   gradients are never zeroed, so each update has all earlier ones in it
-    sorted     the data comes in the order of its targets, unshuffled
-    decay      weight decay takes a twentieth of every weight at each step at the peak lr
+shuffled   the targets belong to other examples (for characters alone: each row's characters in a random order)
+clipped    every gradient is clipped, to a hundredth of its norm at init
+dead       one hidden layer gives zeros, and gets no gradient
+corrupt    every tenth batch is broken: numbers times 1,000, words or characters at random
+unzeroed   gradients are never zeroed, so each update has all earlier ones in it
+sorted     the data comes in the order of its targets, unshuffled
+decay      weight decay takes a twentieth of every weight at each step at the peak lr
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etascope as eta
 
-__all__ = ["KINDS", "Broken", "Fault", "NotHere", "fault"]
+__all__ = ["KINDS", "Broken", "NotHere", "fault"]
 
 KINDS = ("shuffled", "clipped", "dead", "corrupt", "unzeroed", "sorted", "decay")
 SGD = ("SGD",)
@@ -65,7 +65,7 @@ def fault(kind: str, name: str, task: eta.Task, optimizer: str, seed: int) -> Br
         seed: of what is random about the fault.
 
     Raises:
-        NotHere: it has no such fault, or one without effect (clipping under a rule that divides by the gradient's size).
+        NotHere: it has no such fault, or it would do nothing, as clipping does where a rule divides by the gradient.
     """
     if not kind:
         return Broken(task)

@@ -32,6 +32,7 @@ from etascope.records.run import SCHEMA, exact
 sys.path.insert(0, str(Path(__file__).parent / "finders"))
 
 from diagnosis_variants import VARIANTS, task_of, truth_of
+
 from workloads import CHOOSING, FRESH, REPORTING
 
 __all__ = ["FIT", "SCORED", "Run", "VARIANTS", "label", "make", "plan"]
@@ -40,7 +41,7 @@ FIT, SCORED = (*CHOOSING, *REPORTING), tuple(FRESH)
 MULTIPLES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 BETWEEN = (0.017, 0.055, 0.17, 0.55, 1.0, 1.7, 5.5, 17.0, 55.0)
 SEEDS = 10  # the first: those of the truth are 0, 1 and 2
-PROBES, BLOCK, GRAD_EVERY, SAMPLED, AFTER_NAN = 50, 50, 4, 4096, 20
+PROBES, BLOCK, GRAD_EVERY, SAMPLED, AFTER_NAN, SMOOTHING = 50, 50, 4, 4096, 20, 0.9
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,12 @@ def _made(run: Run, path: Path) -> dict[str, Any]:
         final = trained.train()
     path.write_text("".join(json.dumps(exact(line), allow_nan=False) + "\n" for line in trained.lines))
     diverged = not math.isfinite(final)
-    made = {"label": label(run, dense, diverged), "final": exact(final), "best": dense.best[1], "tolerance": dense.tolerance}
+    made = {
+        "label": label(run, dense, diverged),
+        "final": exact(final),
+        "best": dense.best[1],
+        "tolerance": dense.tolerance,
+    }
     # Twice the tolerance: a sound run at the zone's border may end a little above one.
     if run.kind and final <= dense.best[1] + 2 * dense.tolerance:
         made["left_out"] = "the fault did no harm"
@@ -176,6 +182,7 @@ class Training:
              "act": False, "policies": [], "settings": {}, "versions": {"torch": torch.__version__}}
         ]  # fmt: skip
         self.block: dict[str, Any] = {}
+        self.noise = self.signal = self.weight = 0.0
         # A watch that hooks the optimizer sees gradients behind the clipping, one that hooks backward before it.
         self.clipped_seen = run.seed % 2 == 0
 
@@ -201,12 +208,13 @@ class Training:
         judged = [] if judging is None else [(0, init)]
         if logged is not None:
             self._val(0, self._logged(logged, judging.final_batches))
-        earlier: list[torch.Tensor] | None = None  # the last update, where a probe follows
+        earlier: tuple[Any, Any] | None = None  # the last update and its gradients, where a probe follows
         for t in range(horizon):
-            probed = t % every == every - 1 or (t == 1 and horizon > 1)
-            before = self._copy() if probed or (t + 1) % every == every - 1 or t == 0 else None
+            probed = t % every == every - 1 or t == 1
+            looked = probed or (t + 1) % every == every - 1 or t == 0
+            before = self._copy() if looked else None
             lr = float(self.built.optimizer.param_groups[0]["lr"])
-            loss, norm, grads = self._step(t, batches, clip, probed)
+            loss, norm, grads = self._step(t, batches, clip, looked)
             self._observe(t, loss, lr, norm if t % GRAD_EVERY == 0 else None)
             losses.append(loss)
             if not math.isfinite(loss):
@@ -216,8 +224,8 @@ class Training:
                 return math.inf
             update = None if before is None else [q.detach() - b for q, b in zip(self._flat(), before, strict=True)]
             if probed and update is not None and earlier is not None:
-                self._probe(t, before, update, earlier, grads)
-            earlier = update
+                self._probe(t, before, update, grads, *earlier)
+            earlier = None if update is None else (update, grads)
             if judging is not None and (which := judging.batches_at.get(t + 1)) is not None:
                 judged.append((t + 1, sound.evaluate(self.built.objective, which, run.seed)))
                 if logged is not None:
@@ -244,10 +252,7 @@ class Training:
             torch.nn.utils.clip_grad_value_(built.optimized, task.clip_value)
         if self.clipped_seen and clip is not None:
             norm = float(self._norm())
-        grads = None
-        if keep:
-            scale = 1.0 if self.clipped_seen or clip is None else max(1.0, norm / clip)
-            grads = [None if q.grad is None else q.grad.norm().item() * scale for q in self._flat()]
+        grads = [torch.zeros_like(q) if q.grad is None else q.grad.clone() for q in self._flat()] if keep else None
         built.optimizer.step()
         return total, norm, grads
 
@@ -311,28 +316,33 @@ class Training:
     def _copy(self) -> list[torch.Tensor]:
         return [q.detach().clone() for q in self._flat()]
 
-    def _probe(self, t: int, before: Any, update: Any, earlier: Any, grads: Any) -> None:
+    def _probe(self, t: int, before: Any, update: Any, grads: Any, earlier: Any, earlier_grads: Any) -> None:
+        """What `etascope.probes` sees of two updates in a row, by a slower way."""
         said, at = {}, 0
         for name, tensors in self.layers.items():
             part = slice(at, at := at + len(tensors))
-            size, moved = _norm_of(before[part]), _norm_of(update[part])
-            grad = math.sqrt(math.fsum(g * g for g in grads[part] if g is not None))
-            same = [_signs(a, b) for a, b in zip(update[part], earlier[part], strict=True)]
-            both, total = (math.fsum(column) for column in zip(*same, strict=True))
+            size, moved, grad = (_norm_of(own[part]) for own in (before, update, grads))
+            turns = [_signs(a, b) for a, b in zip(update[part], earlier[part], strict=True)]
             own = {"update_ratio": moved / size} if size > 0 else {}
             own |= {"effective_lr": moved / grad} if grad > 0 else {}
-            said[name] = own | ({"sign": total / both} if both > 0 else {})
+            said[name] = own | {"sign": float(np.average(turns, weights=[q.numel() for q in tensors]))}
+        noise = math.fsum(float((a - b).square().sum()) for a, b in zip(grads, earlier_grads, strict=True)) / 2
+        signal = math.fsum(float((a * b).sum()) for a, b in zip(grads, earlier_grads, strict=True))
+        if math.isfinite(noise) and math.isfinite(signal):
+            self.weight = SMOOTHING * self.weight + 1.0
+            self.noise += (noise - self.noise) / self.weight
+            self.signal += (signal - self.signal) / self.weight
+        scale = {"noise_scale": self.noise / self.signal} if self.signal > 0 else {}
         self._flush()
-        self.lines.append({"kind": "probe", "seen": t + 1, "step": t + 1, "layers": said})
+        self.lines.append({"kind": "probe", "seen": t + 1, "step": t + 1, "layers": said} | scale)
 
 
 def _norm_of(tensors: list[torch.Tensor]) -> float:
     return math.sqrt(math.fsum(float(t.norm()) ** 2 for t in tensors))
 
 
-def _signs(update: torch.Tensor, earlier: torch.Tensor) -> tuple[float, float]:
-    """Of at most so many coordinates, evenly spaced: how many moved twice, and the sum of their signs' products."""
+def _signs(update: torch.Tensor, earlier: torch.Tensor) -> float:
+    """How far the signs of two updates agree, -1 to 1, over at most so many coordinates, evenly spaced."""
     a, b = update.flatten(), earlier.flatten()
     step = max(1, -(-len(a) // SAMPLED))
-    products = a[::step].sign() * b[::step].sign()
-    return float((products != 0).sum()), float(products.sum())
+    return float((a[::step].sign() * b[::step].sign()).mean())

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from truth import LRS, truth
 
 import etascope as eta
 from etascope.schedules import multistep
-from truth import LRS, truth
 from workloads import workload
 
 __all__ = ["VARIANTS", "task_of", "truth_of"]
@@ -53,8 +53,9 @@ def task_of(name: str) -> eta.Task:
     if isinstance(train, DataLoader):
         size = max(4, int(train.batch_size * draw.choice([0.25, 0.5, 1.0, 2.0])))
         train = DataLoader(train.dataset, batch_size=size, shuffle=True)
+    horizon = int(min(max(horizon, 150), 1500))
     return replace(
-        task, train=train, horizon=int(min(max(horizon, 150), 1500)), optimizer=OPTIMIZERS[draw.integers(len(OPTIMIZERS))],
+        task, train=train, horizon=horizon, optimizer=OPTIMIZERS[draw.integers(len(OPTIMIZERS))],
         schedule=SCHEDULES[draw.integers(len(SCHEDULES))](),
     )  # fmt: skip
 

@@ -20,9 +20,11 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .attachment import Handle, absolute, attach
+    from .diagnosis import diagnose
     from .finder import Plan, Progress, find, plan, sweep
     from .records import (
         Curve,
+        Diagnosis,
         Evidence,
         Finding,
         Lane,
@@ -64,6 +66,7 @@ __all__ = [
     "find",
     "plan",
     "sweep",
+    "diagnose",
     # showing a record
     "answer",
     "plot",
@@ -71,6 +74,7 @@ __all__ = [
     "text",
     # records
     "Curve",
+    "Diagnosis",
     "Evidence",
     "Finding",
     "Lane",
@@ -121,10 +125,11 @@ __all__ = [
 
 _HOMES = {
     "attachment": ("Handle", "absolute", "attach"),
+    "diagnosis": ("diagnose",),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Evidence", "Finding", "Lane", "Predicted", "RangeTest", "Rung", "Sweep", "Unanswered", "Verdict",
-        "Waypoint", "load",
+        "Curve", "Diagnosis", "Evidence", "Finding", "Lane", "Predicted", "RangeTest", "Rung", "Sweep", "Unanswered",
+        "Verdict", "Waypoint", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (

@@ -53,7 +53,9 @@ class Cases:
         """Some of them."""
         rows = np.flatnonzero(wanted_C)
         return Cases(
-            *(tuple(column[i] for i in rows) for column in (self.tasks, self.kinds, self.points)),
+            tasks=tuple(self.tasks[i] for i in rows),
+            kinds=tuple(self.kinds[i] for i in rows),
+            points=tuple(self.points[i] for i in rows),
             verdicts_C=self.verdicts_C[rows],
             features_CF=self.features_CF[rows],
         )
@@ -70,10 +72,13 @@ class Cases:
     def from_csv(cls, lines: Sequence[str]) -> Cases:
         """The inverse of `to_csv`, to three digits; features are put into the order of `names()`."""
         head, *rows = csv.reader(lines)
+        names_of: list[str] = list(VERDICTS)
         places = [head.index(name) for name in names()]
         return cls(
-            *(tuple(row[i] for row in rows) for i in range(3)),
-            verdicts_C=np.array([VERDICTS.index(row[3]) for row in rows]),  # type: ignore[arg-type]
+            tasks=tuple(row[0] for row in rows),
+            kinds=tuple(row[1] for row in rows),
+            points=tuple(row[2] for row in rows),
+            verdicts_C=np.array([names_of.index(row[3]) for row in rows]),
             features_CF=np.array([[float(row[i]) if row[i] else math.nan for i in places] for row in rows]),
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import RecordError
+from ..numbers import plural
 from .log import RunLog, Series
 
 __all__ = ["guess", "log_of_rows"]
@@ -35,7 +37,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "grad": (
         "gradnorm", "gradientnorm", "traingradnorm", "globalgradnorm", "gradnormglobal", "gradnormtotal", "totalnorm",
-        "gnorm", "gradnorm2", "grad2normtotal", "gradl2norm", "traingradientnorm", "gradientnormtotal", "grad20normtotal",
+        "gnorm", "grad2normtotal", "gradl2norm", "traingradientnorm", "gradientnormtotal", "grad20normtotal",
     ),
     "horizon": ("maxsteps", "totalsteps", "horizon", "numsteps", "trainmaxsteps", "maxiters"),
     "optimizer": ("optimizer", "optimizername", "optim"),
@@ -67,7 +69,7 @@ def guess(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         for said in {plain(name), plain(name.rpartition("/")[2]) if _trains(name) else plain(name)}:
             known.setdefault(said, name)
-    found = {}
+    found: dict[str, str] = {}
     for what, wanted in NAMES.items():
         hit = next((known[w] for w in wanted if w in known), None)
         if hit is None and what == "lr":
@@ -94,16 +96,15 @@ class Cells:
         self.text: dict[str, list[tuple[int, str]]] = {}
 
     def number(self, cell: Any, column: str, row: int) -> float | None:
-        """A cell's number; None where it is empty; NaN for NaN itself and for text."""
+        """A cell's number; None where it is empty, or text, which is noted; NaN for NaN itself."""
         if cell is None:
             return None
         if isinstance(cell, bool):
-            return self._not(cell, column, row)
+            self._note(cell, column, row)
+            return None
         if isinstance(cell, int | float):
             return float(cell)
-        if not isinstance(cell, str):
-            return self._not(cell, column, row)
-        text = cell.strip().lower()
+        text = str(cell).strip().lower()
         if text in INFINITE:
             return INFINITE[text]
         if text == "nan":
@@ -113,16 +114,16 @@ class Cells:
         try:
             return float(text)
         except ValueError:
-            return self._not(cell, column, row)
+            self._note(cell, column, row)
+            return None
 
-    def _not(self, cell: Any, column: str, row: int) -> None:
+    def _note(self, cell: Any, column: str, row: int) -> None:
         self.text.setdefault(column, []).append((row, str(cell)[:30]))
 
     def notes(self) -> list[str]:
         """What was no number, in a sentence for each column."""
         return [
-            f"{len(bad)} cell{'s' if len(bad) > 1 else ''} of column {column!r} hold{'s' if len(bad) == 1 else ''} text "
-            f"in the place of a number, and {'were' if len(bad) > 1 else 'was'} passed over "
+            f"column {column!r} has text in the place of a number in {plural(len(bad), 'row')}, passed over "
             f"(the first: {bad[0][1]!r} in row {bad[0][0]})"
             for column, bad in self.text.items()
         ]
@@ -169,7 +170,10 @@ def log_of_rows(rows: Sequence[Mapping[str, Any]], source: str, notes: Iterable[
         notes.append(f"{lost} of {len(points['loss'])} training losses are NaN or infinite")
     horizon = [v for row in rows if (v := cells.number(row.get(found.get("horizon", "")), "horizon", 0)) and v > 0]
     return RunLog(
-        **{what: Series.of(column) for what, column in points.items()},
+        loss=Series.of(points["loss"]),
+        lr=Series.of(points["lr"]),
+        val=Series.of(points["val"]),
+        grad=Series.of(points["grad"]),
         optimizer=_optimizer(rows, found),
         horizon=horizon[-1] if horizon and math.isfinite(horizon[-1]) else None,
         columns={what: found[what] for what in ("step", *points) if what in found and (what == "step" or points[what])},
@@ -182,7 +186,7 @@ def _clock(steps: Sequence[float | None], losses: Sequence[Any], name: str | Non
     """A step for each row: the log's own where it rises, else the rows' numbers."""
     known = [s for s in steps if s is not None and math.isfinite(s)]
     logged = [s for s, cell in zip(steps, losses, strict=True) if cell not in (None, "") and s is not None]
-    falls = any(b < a for a, b in zip(logged, logged[1:], strict=False))
+    falls = any(b < a for a, b in itertools.pairwise(logged))
     repeats = len(set(logged)) < 0.9 * len(logged)  # as an epoch does, or a batch's number within its epoch
     if not known or falls or repeats:
         if known:
@@ -198,7 +202,11 @@ def _clock(steps: Sequence[float | None], losses: Sequence[Any], name: str | Non
 
 
 def _optimizer(rows: Sequence[Mapping[str, Any]], found: Mapping[str, str]) -> str:
-    named = next((str(row[found["optimizer"]]) for row in rows if row.get(found["optimizer"])), "") if "optimizer" in found else ""
+    named = (
+        next((str(row[found["optimizer"]]) for row in rows if row.get(found["optimizer"])), "")
+        if "optimizer" in found
+        else ""
+    )
     if not named and "lr" in found and (hit := OPTIMIZER_PREFIX.match(plain(found["lr"]))):  # Lightning's "lr-AdamW"
         named = {"sgd": "SGD", "adamw": "AdamW"}.get(hit[1], hit[1].capitalize())
     return named

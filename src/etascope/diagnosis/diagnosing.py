@@ -19,7 +19,7 @@ LEAST = 5  # losses
 
 
 def diagnose(source: str | os.PathLike[str] | Curve | RunLog) -> Diagnosis:
-    """Say whether a run's lr was too high, too low or fine, or something else is wrong, from its log alone.
+    r"""Say whether a run's lr was too high, too low or fine, or something else is wrong, from its log alone.
 
     The answer is that of trees which were fitted with runs of other tasks whose verdict a dense sweep gives; see
     docs/diagnosis.md for what it gets wrong. Nothing is trained. More columns make it better: the training loss is
@@ -39,7 +39,7 @@ def diagnose(source: str | os.PathLike[str] | Curve | RunLog) -> Diagnosis:
     >>> import json, tempfile
     >>> path = tempfile.mkdtemp() + "/log.jsonl"
     >>> rows = [{"step": t, "loss": 2.3 - 1e-4 * t + 0.01 * (t % 3)} for t in range(300)]
-    >>> _ = open(path, "w").write("\\n".join(map(json.dumps, rows)))
+    >>> _ = open(path, "w").write("\n".join(map(json.dumps, rows)))
     >>> diagnose(path).verdict
     'too low'
     """
@@ -74,7 +74,7 @@ def _remarks(log: RunLog) -> list[str]:
         said.append(f"the log lacks {' and '.join(named[what] for what in lacking)}: the answer is less sure for it")
     if len(log.loss) < FEW:
         said.append(f"{len(log.loss)} losses show no noise from step to step: the answer is less sure for it")
-    first, last = log.span
+    last = log.span[1]
     if log.horizon and last < 0.9 * log.horizon - 1 and bool((abs(log.loss.values[-1:]) < float("inf")).all()):
         said.append(f"the run is at step {last:,.0f} of {log.horizon:,.0f}: it is judged as if it ended here")
     return said

@@ -15,7 +15,7 @@ from .. import numbers as n
 from ..records.diagnosis import VERDICTS, DiagnosisVerdict
 from .cases import Cases, cases
 from .features import names
-from .log import RunLog
+from .log import FloatArray, RunLog
 
 __all__ = ["next_move", "sentences"]
 
@@ -96,7 +96,7 @@ READINGS = (
     Reading("lr.fallen_in_decay", _share, (), (HIGH,),
             "{value} of the drop came only while the lr decayed (at most {high} where the lr is fine)"),
     Reading("val.gap", _share, (), (WRONG,),
-            "the validation loss ends above the training loss by {value} of the drop (at most {high} where all is well)"),
+            "the validation loss ends {value} of the drop above the training loss (at most {high} where it is fine)"),
     Reading("val.drop", _share, (LOW, HIGH, WRONG), (),
             "the validation loss fell by {value} ({low} to {high} where the lr is fine)"),
     Reading("val.end_above_best", _share, (), (HIGH, WRONG),
@@ -148,13 +148,14 @@ def _broken_off(log: RunLog, verdict: str) -> list[tuple[float, str]]:
     return [(100.0, f"the loss is NaN or infinite from step {at:,.0f} on")]
 
 
-def _fine(features: Mapping[str, float]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _fine(features: Mapping[str, float]) -> FloatArray:
     """The features of the cases that are fine, under a like momentum where that is known."""
     known: Cases = cases().of("every")
-    fine = known.features_CF[known.verdicts_C == VERDICTS.index("fine")]
+    fine: FloatArray = known.features_CF[known.verdicts_C == VERDICTS.index("fine")]
     own = features["rule.momentum"]
     alike = np.abs(fine[:, names().index("rule.momentum")] - own) <= ALIKE
-    return fine[alike] if alike.sum() >= ENOUGH else fine
+    chosen: FloatArray = fine[alike] if alike.sum() >= ENOUGH else fine
+    return chosen
 
 
 CHECKS = {

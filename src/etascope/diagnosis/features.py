@@ -135,7 +135,10 @@ def _of_loss(log: RunLog) -> Iterator[tuple[str, float]]:
     yield "loss.worst_early", _log1p((float(early.max()) - s.start) / s.size) if len(early) else math.nan
     yield "loss.late_slope", (float(known[-third]) - last) / s.drop
     yield "loss.mid_slope", (s.level(0.3) - s.level(0.6)) / s.drop
-    yield "loss.slope_ratio", _log(abs(float(known[-third]) - last) / max(abs(float(known[0] - known[third - 1])), TINY))
+    yield (
+        "loss.slope_ratio",
+        _log(abs(float(known[-third]) - last) / max(abs(float(known[0] - known[third - 1])), TINY)),
+    )
     yield "loss.straight", _straight(known)
     yield "loss.roughness", _log(float(np.abs(np.diff(known)).sum()) / max(abs(float(known[0] - known[-1])), s.drop))
     yield "loss.turns", float((np.diff(np.sign(np.diff(known))) != 0).mean()) if len(known) > 2 else math.nan
@@ -288,7 +291,7 @@ def _usual(optimizer: str) -> float:
         return 0.1
     if not optimizer or _adaptive(optimizer):
         return 5e-3
-    return 0.1 * (1 - momentum(optimizer)) ** 0.5
+    return 0.1 * math.sqrt(1 - momentum(optimizer))
 
 
 def _of_rule(log: RunLog) -> Iterator[tuple[str, float]]:
@@ -324,7 +327,11 @@ def _gain(log: RunLog, grad: Series) -> Iterator[tuple[str, float]]:
     """What the loss fell by, over what the gradients promised: Σ (effective lr · gradient²), by parts of the run."""
     s = _Shape(log)
     lr = log.lr.finite
-    probes = [(p.step, v) for p in log.probes if (v := _median([w.get("effective_lr", math.nan) for w in p.layers.values()])) > 0]
+    probes = [
+        (p.step, v)
+        for p in log.probes
+        if (v := _median([w.get("effective_lr", math.nan) for w in p.layers.values()])) > 0
+    ]
     if probes and len(probes) > 1:
         steps, values = np.array(probes).T
         each = np.exp(np.interp(grad.steps, steps, np.log(values)))
@@ -376,7 +383,9 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
     log_PL = np.log10(ratio_PL)
     beta = momentum(log.optimizer)
     rho_PL = np.sin(np.pi / 2 * sign_PL)
-    lrs_P = np.interp([p.step for p in log.probes], *log.lr.finite) if len(log.lr.finite) else np.full(len(at_P), np.nan)
+    lrs_P = (
+        np.interp([p.step for p in log.probes], *log.lr.finite) if len(log.lr.finite) else np.full(len(at_P), np.nan)
+    )
     lrs_P[lrs_P <= 0] = np.nan
     theta_PL = log_PL - np.log10(effective_PL)  # gradient over weights
     own_PL = np.log10(effective_PL / lrs_P[:, None])
@@ -399,6 +408,12 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
         yield f"step.grad_{name}", float(np.nanmedian(theta_PL[rows]))
         yield f"step.own_{name}", float(np.nanmedian(own_PL[rows]))
         yield f"step.weight_{name}", float(np.nanmedian(weight_PL[rows]))
+    scales_P = np.array([math.nan if p.noise_scale is None else p.noise_scale for p in log.probes])
+    known_P = np.isfinite(scales_P) & (scales_P > 0)
+    yield "step.noiseless", float(known_P.mean())
+    for name, low, high in (("early", 0.0, 0.25), ("late", 0.5, 1.01)):
+        rows = known_P & (at_P >= low) & (at_P < high)
+        yield f"step.noise_{name}", float(np.median(np.log10(scales_P[rows]))) if rows.any() else math.nan
     half = max(1, len(at_P) // 2)
     yield "step.weight_growth", float(np.nanmedian(weight_PL[:2]) - np.nanmedian(weight_PL[half:]))
     yield "step.ratio_spread", float(np.nanstd(np.nanmedian(log_PL, axis=0)))
@@ -424,10 +439,9 @@ def names() -> tuple[str, ...]:
         lr=Series(at, 1 - at / 100),
         val=Series(at[::10], 2 - at[::10] / 100),
         grad=Series(at, 1 + at / 100),
-        probes=tuple(Probe(float(s), layers) for s in at[::5]),
+        probes=tuple(Probe(float(s), layers, noise_scale=1.0) for s in at[::5]),
         optimizer="SGD()",
         horizon=100.0,
     )
     with np.errstate(all="ignore"):
         return tuple(name for part in _PARTS for name, _ in part(log))
-

@@ -59,8 +59,9 @@ def _filled(features_CF: FloatArray) -> NDArray[np.float32]:
 def tempered(votes_CV: FloatArray, temperature: float) -> FloatArray:
     """Votes as probabilities."""
     raised = np.maximum(votes_CV, 1e-3) ** (1.0 / temperature)
-    p_CV: FloatArray = np.maximum(raised / raised.sum(1, keepdims=True), LEAST)
-    return p_CV / p_CV.sum(1, keepdims=True)
+    p_CV = np.maximum(raised / raised.sum(1, keepdims=True), LEAST)
+    normal_CV: FloatArray = p_CV / p_CV.sum(1, keepdims=True)
+    return normal_CV
 
 
 def best_temperature(votes_CV: FloatArray, verdicts_C: NDArray[np.int64]) -> float:

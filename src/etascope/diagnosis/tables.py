@@ -30,7 +30,9 @@ def read_csv(lines: Sequence[str], source: str) -> RunLog:
     """
     kept = [line for line in lines if line.strip() and not line.startswith("#")]
     if len(kept) < 2:
-        raise RecordError(f"{source} has {'no rows but its head' if kept else 'nothing in it'}.", "Give a finished log.")
+        raise RecordError(
+            f"{source} has {'no rows but its head' if kept else 'nothing in it'}.", "Give a finished log."
+        )
     delimiter = max(",\t;", key=kept[0].count)
     head, *rows = csv.reader(kept, delimiter=delimiter)
     notes = []
@@ -50,7 +52,9 @@ def read_lines(lines: Sequence[str], source: str) -> RunLog:
     Raises:
         RecordError: no line is an object, or there is no training loss.
     """
-    rows, bad, number = [], [], 0
+    rows: list[dict[str, Any]] = []
+    bad: list[int] = []
+    number = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -60,7 +64,10 @@ def read_lines(lines: Sequence[str], source: str) -> RunLog:
             row = None
         if not rows and not bad and is_header(row):
             return read_watch(lines, source)
-        rows.append(flat(row)) if isinstance(row, Mapping) else bad.append(number)
+        if isinstance(row, Mapping):
+            rows.append(flat(row))
+        else:
+            bad.append(number)
     if not rows:
         raise RecordError(f"{source} holds no JSON object in {number} lines.", "Give a CSV with a head, or JSONL.")
     notes = []
@@ -101,7 +108,7 @@ def read_json(data: Any, source: str) -> RunLog:
             )
     raise RecordError(
         f"{source} is JSON, but neither a trainer_state.json with its log_history nor a list of objects.",
-        "Give one object a line, such as {\"step\": 10, \"loss\": 2.3}, or a CSV.",
+        'Give one object a line, such as {"step": 10, "loss": 2.3}, or a CSV.',
     )
 
 

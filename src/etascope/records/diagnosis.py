@@ -83,7 +83,9 @@ class Diagnosis:
             )
         try:
             read: Diagnosis = decode_fields(cls, data, where)
-            if set(read.probabilities) != set(VERDICTS) or not math.isclose(sum(read.probabilities.values()), 1.0, abs_tol=1e-6):
+            if set(read.probabilities) != set(VERDICTS) or not math.isclose(
+                sum(read.probabilities.values()), 1.0, abs_tol=1e-6
+            ):
                 raise ValueError(f"probabilities is {read.probabilities}, not of the four verdicts, with a sum of 1")
         except ValueError as error:
             raise RecordError(
