@@ -122,7 +122,9 @@ def _corrupt(name: str, task: eta.Task, optimizer: str, seed: int) -> Broken:
         if tensor.is_floating_point():
             return tensor * 1000
         generator = torch.Generator().manual_seed(seed * 100_003 + step)
-        return torch.randint(0, int(tensor.max()) + 1, tensor.shape, generator=generator)
+        # By column: those of a table have words of their own.
+        most = tensor.amax(0, keepdim=True) + 1
+        return (torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * most).long()
 
     def batch(step: int, tensors: Any) -> Any:
         if step % 10 != 9:

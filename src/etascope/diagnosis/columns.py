@@ -17,23 +17,24 @@ __all__ = ["guess", "log_of_rows"]
 # What a column may be called, without its case and anything but letters and figures; the first that is there is taken.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "step": (
-        "step", "steps", "globalstep", "trainerglobalstep", "traingloablstep", "trainglobalstep", "iteration",
+        "step", "steps", "globalstep", "trainerglobalstep", "trainglobalstep", "iteration",
         "iterations", "iter", "iters", "update", "updates", "batch", "batches", "it", "trainstep", "epoch", "epochs",
         "trainepoch",
     ),
     "loss": (
-        "loss", "trainloss", "traininglosss", "trainingloss", "losstrain", "losstraining", "trainlossstep",
+        "loss", "trainloss", "trainingloss", "losstrain", "losstraining", "trainlossstep",
         "traininglossstep", "lossstep", "trainstepslossstep", "batchloss", "trainbatchloss", "trainlossbatch",
         "trainlossepoch", "lossepoch", "losstotal", "totalloss", "traintotalloss", "trainlosstotal", "nll", "trainnll",
-        "objective", "cost", "celoss", "mseloss", "trainmse", "traince",
+        "objective", "cost", "trainepochloss", "epochloss", "trainingepochloss", "celoss", "mseloss", "trainmse", "traince",
     ),
     "val": (
         "valloss", "validationloss", "evalloss", "testloss", "devloss", "validloss", "lossval", "losseval",
         "lossvalidation", "losstest", "vallossepoch", "valepochloss", "evaluationloss", "valtotalloss", "validationnll",
+        "validationepochloss", "testepochloss", "evalepochloss",
     ),
     "lr": (
         "lr", "learningrate", "lrpg0", "lrgroup0", "trainlr", "trainlearningrate", "optimizerlr", "lrrate", "currentlr",
-        "lr0", "learningrate0", "eta", "peaklr",
+        "lr0", "learningrate0", "eta", "peaklr", "epochlearningrate", "trainepochlearningrate", "trainlearningrate",
     ),
     "grad": (
         "gradnorm", "gradientnorm", "traingradnorm", "globalgradnorm", "gradnormglobal", "gradnormtotal", "totalnorm",

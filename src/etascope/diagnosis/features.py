@@ -1,4 +1,6 @@
-"""A run's log as numbers without a scale: neither the loss's unit nor the number of steps changes them.
+"""A run's log as numbers without a scale: neither the loss's unit nor where steps begin to count changes them.
+
+Two kinds tell a unit nevertheless, since a rule's lr has one: an update per gradient, a gradient per weight.
 
 Each feature belongs to the columns that it is made of, which its name begins with: `loss.`, `noise.` (losses of at
 least 40 steps), `val.`, `lr.`, `grad.`, `step.` (the probes of each layer) and `rule.` (the optimizer). What a log does
@@ -13,6 +15,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -42,10 +45,16 @@ def features(log: RunLog) -> dict[str, float]:
     Returns:
         A number, at most 12 in size, or NaN for each of `names()`, in their order.
     """
+    log = replace(log, loss=_tame(log.loss), val=_tame(log.val), lr=_tame(log.lr), grad=_tame(log.grad))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # means of what a log has none of
         found = {name: _bounded(value) for part in _PARTS for name, value in part(log)}
     return {name: found.get(name, math.nan) for name in names()}
+
+
+def _tame(series: Series) -> Series:
+    """With what is too large to be squared as infinite: such a run has diverged."""
+    return Series(series.steps, np.where(np.abs(series.values) > 1e60, np.inf, series.values))
 
 
 def _bounded(value: float) -> float:
@@ -123,6 +132,7 @@ def _of_loss(log: RunLog) -> Iterator[tuple[str, float]]:
     known = s.blocks_K[~np.isnan(s.blocks_K)]
     last, third = float(known[-2:].mean()), max(1, len(known) // 3)
     yield "loss.fallen_end", (s.start - last) / s.drop
+    yield from _gains("loss", s.at, s.losses, s.drop)
     yield "loss.drop", s.drop / s.size
     yield "loss.drop_log", math.log10(s.drop / s.size)
     yield "loss.left", (s.floor / s.size) if s.start > 0 else math.nan
@@ -171,6 +181,34 @@ def _of_noise(s: _Shape) -> Iterator[tuple[str, float]]:
     yield "noise.lag2", _lag(detrended, 2)
     yield "noise.lag_far", _lag(detrended, max(3, len(detrended) // 50))
     yield "noise.lag1_residual", _lag(s.residuals[len(s.losses) // 3 :], 1)
+
+
+def _gains(name: str, pace: FloatArray, values: FloatArray, drop: float) -> Iterator[tuple[str, float]]:
+    """What the last tripling of the way brought, the one before it, and what a further one promises, of the drop.
+
+    An lr three times as large would have come as far in a third of the time, as long as it is too low: so this is what
+    a larger one has to gain.
+
+    Args:
+        name: of the features' group.
+        pace: how far the run had come at each value, 0 to 1: the share of its steps, or of the sum of its lrs.
+        values: losses.
+        drop: from start to floor.
+    """
+    levels = [_mean(values[(pace >= 0.8 * x) & (pace <= x)]) for x in (1.0, 1 / 3, 1 / 9)]
+    last, before = (levels[1] - levels[0]) / drop, (levels[2] - levels[1]) / drop
+    yield f"{name}.tripling", _signed(last)
+    yield f"{name}.tripling_before", _signed(before)
+    yield f"{name}.next_tripling", _signed(last * min(last / max(before, 1e-4), 1.5) if last > 0 else last)
+
+
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _signed(share: float) -> float:
+    """Decades above a thousandth, of a share of either sign: the zone is two hundredths high."""
+    return math.copysign(math.log10(1.0 + abs(share) / 1e-3), share) if math.isfinite(share) else math.nan
 
 
 def _log(value: float) -> float:
@@ -227,6 +265,9 @@ def _of_val(log: RunLog) -> Iterator[tuple[str, float]]:
     yield "val.end_above_best", (float(v[-1]) - low) / drop
     yield "val.best_at", float(v.argmin()) / (len(v) - 1)
     yield "val.worst", _log1p((float(v.max()) - float(v[0])) / size)
+    span = max(float(val.steps[-1] - val.steps[0]), 1.0)
+    every = np.linspace(0.0, 1.0, 200)  # there are few of them
+    yield from _gains("val", every, np.interp(every, (val.steps - val.steps[0]) / span, v), drop)
     tail = v[-max(2, len(v) // 3) :]
     yield "val.late_range", _log(float(np.ptp(tail)) / drop)
     yield "val.late_slope", (float(tail[0]) - float(tail[-1])) / drop
@@ -253,6 +294,9 @@ def _of_lr(log: RunLog) -> Iterator[tuple[str, float]]:
     yield "lr.decay", _log(float(lr.values[-1]) / peak)
     yield "lr.warmup", float(lr.values[0] < 0.5 * peak)
     s = _Shape(log)
+    if len(s.losses) >= 2:
+        way = np.cumsum(np.maximum(np.interp(log.loss.finite.steps, lr.steps, lr.values), 0.0))
+        yield from _gains("lr", way / max(float(way[-1]), TINY), s.losses, s.drop)
     lrs_K = s.by_block(np.interp(log.loss.finite.steps, lr.steps, lr.values), np.mean, fill=True)
     if not len(s.losses):
         return
@@ -408,12 +452,6 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
         yield f"step.grad_{name}", float(np.nanmedian(theta_PL[rows]))
         yield f"step.own_{name}", float(np.nanmedian(own_PL[rows]))
         yield f"step.weight_{name}", float(np.nanmedian(weight_PL[rows]))
-    scales_P = np.array([math.nan if p.noise_scale is None else p.noise_scale for p in log.probes])
-    known_P = np.isfinite(scales_P) & (scales_P > 0)
-    yield "step.noiseless", float(known_P.mean())
-    for name, low, high in (("early", 0.0, 0.25), ("late", 0.5, 1.01)):
-        rows = known_P & (at_P >= low) & (at_P < high)
-        yield f"step.noise_{name}", float(np.median(np.log10(scales_P[rows]))) if rows.any() else math.nan
     half = max(1, len(at_P) // 2)
     yield "step.weight_growth", float(np.nanmedian(weight_PL[:2]) - np.nanmedian(weight_PL[half:]))
     yield "step.ratio_spread", float(np.nanstd(np.nanmedian(log_PL, axis=0)))
