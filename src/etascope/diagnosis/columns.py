@@ -25,7 +25,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "loss", "trainloss", "trainingloss", "losstrain", "losstraining", "trainlossstep",
         "traininglossstep", "lossstep", "trainstepslossstep", "batchloss", "trainbatchloss", "trainlossbatch",
         "trainlossepoch", "lossepoch", "losstotal", "totalloss", "traintotalloss", "trainlosstotal", "nll", "trainnll",
-        "objective", "cost", "trainepochloss", "epochloss", "trainingepochloss", "celoss", "mseloss", "trainmse", "traince",
+        "objective", "cost", "trainepochloss", "epochloss", "trainingepochloss", "celoss", "mseloss", "trainmse",
     ),
     "val": (
         "valloss", "validationloss", "evalloss", "testloss", "devloss", "validloss", "lossval", "losseval",

@@ -28,7 +28,9 @@ Show = Callable[[float], str]
 
 
 def _share(value: float) -> str:
-    return n.percent(min(max(value, 0.0), 9.99))
+    if value >= 11.99:
+        return "more than 12 times"
+    return f"{value:.2g} times" if value > 2 else n.percent(max(value, 0.0))
 
 
 def _power(value: float) -> str:
@@ -39,8 +41,12 @@ def _agreement(value: float) -> str:
     return n.percent((1 + value) / 2)
 
 
+def _part(value: float) -> str:
+    return "nothing" if value <= -9 else n.percent(10.0**value)
+
+
 def _times(value: float) -> str:
-    return f"{n.loss(10.0**value)} times"
+    return f"{n.lr(10.0**value)} times" + (" or more" if value >= 12 else "")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,13 @@ class Reading:
     text: str
     least: float = 0.0
 
+    @property
+    def topic(self) -> str:
+        """What is alike for readings that tell the same of training and validation."""
+        return {"val.drop": "drop", "loss.drop": "drop", "loss.fallen_0.1": "drop", "val.end_above_best": "end",
+                "loss.end_above_floor": "end", "loss.worst": "rise", "loss.above_start": "rise"}.get(
+            self.feature, self.feature)  # fmt: skip
+
 
 READINGS = (
     Reading("step.sign_mid", _agreement, (HIGH,), (LOW, WRONG),
@@ -72,9 +85,8 @@ READINGS = (
     Reading("step.dead", _share, (), (WRONG,), "{value} of the layers are never updated", 0.01),
     Reading("step.own_mid", _power, (WRONG,), (),
             "an update is {value} of lr x gradient ({low} to {high} where all is well), as when gradients are clipped"),
-    Reading("grad.gain_0_1", _share, (HIGH, WRONG), (LOW,),
-            "the loss fell by 10^{raw:.1f} of what the gradients promised (10^{raw_low:.1f} to 10^{raw_high:.1f} where "
-            "the lr is fine)"),
+    Reading("grad.gain_0_1", _part, (HIGH, WRONG), (LOW,),
+            "the loss fell by {value} of what the gradients promised ({low} to {high} where the lr is fine)"),
     Reading("grad.same", _share, (), (WRONG,), "the gradient's norm is the very same in {value} of the steps", 0.2),
     Reading("grad.growth", _times, (), (HIGH, WRONG),
             "the gradient's norm ends at {value} what it was at the start ({low} to {high} where the lr is fine)"),
@@ -127,25 +139,26 @@ def sentences(log: RunLog, features: Mapping[str, float], verdict: DiagnosisVerd
         speaks_for = (reading.below if value < low else reading.above) if beside > 0 else ()
         strength = beside / max(high - low, 0.05)
         said = reading.text.format(
-            value=reading.show(value), low=reading.show(low), high=reading.show(high),
-            raw=value, raw_low=low, raw_high=high,
+            value=reading.show(value), low=reading.show(low), high=reading.show(high)
         )  # fmt: skip
         if verdict in speaks_for and beside > reading.least:
-            found.append((strength, said))
+            found.append((strength, reading.topic, said))
         elif verdict == "fine" and beside <= 0 and reading.below and reading.above:
-            found.append((-beside / max(high - low, 0.05), said))
-    found.sort(key=lambda pair: -pair[0])
-    if not found:
-        found = [(0.0, f"no single reading stands out; the run as a whole is like those that are {verdict!r}")]
-    return tuple(said for _, said in found[:MOST])
+            found.append((-beside / max(high - low, 0.05), reading.topic, said))
+    strongest: dict[str, str] = {}  # of two that tell the same, one
+    for _, topic, said in sorted(found, key=lambda one: -one[0]):
+        strongest.setdefault(topic, said.replace(" times of ", " times "))
+    if not strongest:
+        return (f"no single reading stands out; the run as a whole is like those that are {verdict!r}",)
+    return tuple(strongest.values())[:MOST]
 
 
-def _broken_off(log: RunLog, verdict: str) -> list[tuple[float, str]]:
+def _broken_off(log: RunLog, verdict: str) -> list[tuple[float, str, str]]:
     bad = ~np.isfinite(log.loss.values)
     if not bad.any() or verdict == LOW:
         return []
     at = log.loss.steps[int(bad.argmax())]
-    return [(100.0, f"the loss is NaN or infinite from step {at:,.0f} on")]
+    return [(1000.0, "nan", f"the loss is NaN or infinite from step {at:,.0f} on")]
 
 
 def _fine(features: Mapping[str, float]) -> FloatArray:

@@ -23,7 +23,7 @@ from .log import FloatArray
 
 __all__ = ["FEW", "Trees", "best_temperature", "columns_of", "faults", "key", "predict", "tempered"]
 
-TREES, LEAF, SHARE, SEED = 300, 2, 0.3, 0
+TREES, LEAF, SHARE, SEED = 200, 2, 0.3, 0
 ABSENT = -15.0  # what a tree sees in the place of NaN: below all that a feature can be
 LEAST = 0.005  # no verdict is less probable than that: some hundred tasks cannot tell more
 FEW = 100  # a log with fewer losses is judged by the thinned cases
