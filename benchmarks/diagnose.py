@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import sys
@@ -29,9 +30,9 @@ import numpy as np
 from diagnosis_runs import FIT, SCORED, VARIANTS, make
 
 from etascope.diagnosis.cases import Cases
-from etascope.diagnosis.features import features
+from etascope.diagnosis.features import features, group
 from etascope.diagnosis.log import EMPTY, RunLog, Series
-from etascope.diagnosis.model import Trees, best_temperature, faults, key, predict, tempered
+from etascope.diagnosis.model import Trees, best_temperature, faults, key, kind_of, probabilities, tempered
 from etascope.diagnosis.reading import read
 from etascope.records.diagnosis import VERDICTS
 from etascope.storage import write_atomically
@@ -59,18 +60,10 @@ VIEWS = {
 REPORTED = tuple(VIEWS)
 
 
-def seen(log: RunLog, view: str) -> RunLog:
-    """A full log with just what a view of it has."""
-    points, columns = VIEWS[view]
-    if points == "few":
-        log = thinned(log)
-    return replace(
-        log,
-        **{name: EMPTY for name in ("val", "lr", "grad") if name not in columns},
-        probes=log.probes if "probes" in columns else (),
-        optimizer=log.optimizer if "optimizer" in columns else "",
-        horizon=log.horizon if "optimizer" in columns else None,
-    )
+def masked(own: dict[str, float], view: str) -> dict[str, float]:
+    """The features of a full log, without those of columns that a view has not: as if it had never had them."""
+    kept = groups_of(view)
+    return {name: value if group(name) in kept else math.nan for name, value in own.items()}
 
 
 def thinned(log: RunLog) -> RunLog:
@@ -118,7 +111,7 @@ def groups_of(view: str) -> tuple[str, ...]:
     points, columns = VIEWS[view]
     found = ["loss", "noise"] if points == "every" else ["loss"]
     found += [c for c in ("val", "lr", "grad") if c in columns]
-    return tuple(found + (["step", "rule"] if "probes" in columns else []))
+    return tuple(found + (["step", "along", "rule"] if "probes" in columns else []))
 
 
 def left_out_votes(known: Cases, groups: tuple[str, ...], folds: int = FOLDS) -> np.ndarray:
@@ -188,6 +181,8 @@ def score(folder: Path, out: Path) -> None:
     if names_ := {run["task"] for run in runs} - set(SCORED):
         sys.exit(f"not of the scored half: {sorted(names_)}")
     logs = [read(folder / "scored" / run["log"]) for run in runs]
+    thin = [thinned(log) for log in logs]
+    whole, few = ([features(log) for log in own] for own in (logs, thin))
     verdicts = np.array([VERDICTS.index(run["label"]) for run in runs])
     tasks = np.array([run["task"] for run in runs])
     result: dict[str, Any] = {
@@ -202,11 +197,18 @@ def score(folder: Path, out: Path) -> None:
         "views": {},
     }
     for view in REPORTED:
-        said = [features(log := seen(full, view)) | {"": float(len(log.loss))} for full in logs]
-        p = np.array([list(predict(f, int(f[""])).values()) for f in said])
+        said = [masked(own, view) for own in (whole if VIEWS[view][0] == "every" else few)]
+        kinds = [
+            kind_of(own, len(log.loss))
+            for own, log in zip(said, logs if VIEWS[view][0] == "every" else thin, strict=True)
+        ]
+        rows, p = np.array([list(own.values()) for own in said]), np.zeros((len(runs), len(VERDICTS)))
+        for kind in set(kinds):
+            alike = np.array([k == kind for k in kinds])
+            p[alike] = probabilities(rows[alike], *kind)
         result["views"][view] = judged(p, verdicts, tasks, runs)
         if view == "full logs":
-            result["kind_of_fault"] = _kinds(runs, said, p)
+            result["kind_of_fault"] = _kinds(runs, said, [len(log.loss) for log in logs], p)
             result["full_log_runs"] = [
                 {"log": run["log"], "label": run["label"], "p": [round(float(v), 3) for v in row]}
                 for run, row in zip(runs, p, strict=True)
@@ -255,12 +257,14 @@ def judged(p: np.ndarray, verdicts: np.ndarray, tasks: np.ndarray, runs: list[di
     }
 
 
-def _kinds(runs: list[dict[str, Any]], said: list[dict[str, float]], p: np.ndarray) -> dict[str, Any]:
+def _kinds(
+    runs: list[dict[str, Any]], said: list[dict[str, float]], losses: list[int], p: np.ndarray
+) -> dict[str, Any]:
     """How often the first, and one of the first three things to check is the fault, where a fault was found."""
     first = third = found = 0
-    for run, own, row in zip(runs, said, p, strict=True):
+    for run, own, count, row in zip(runs, said, losses, p, strict=True):
         if run["kind"] and VERDICTS[row.argmax()] == NO_LR:
-            order = sorted((votes := faults(own, int(own[""]))), key=lambda kind: -votes[kind])
+            order = sorted((votes := faults(own, count)), key=lambda kind: -votes[kind])
             found, first, third = found + 1, first + (order[0] == run["kind"]), third + (run["kind"] in order[:3])
     return {"faults_found": found, "named_first": first, "among_three": third}
 

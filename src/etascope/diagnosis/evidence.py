@@ -85,7 +85,7 @@ READINGS = (
     Reading("step.dead", _share, (), (WRONG,), "{value} of the layers are never updated", 0.01),
     Reading("step.own_mid", _power, (WRONG,), (),
             "an update is {value} of lr x gradient ({low} to {high} where all is well), as when gradients are clipped"),
-    Reading("grad.gain_0_1", _part, (HIGH, WRONG), (LOW,),
+    Reading("step.gain_0_1", _part, (HIGH, WRONG), (LOW,),
             "the loss fell by {value} of what the gradients promised ({low} to {high} where the lr is fine)"),
     Reading("grad.same", _share, (), (WRONG,), "the gradient's norm is the very same in {value} of the steps", 0.2),
     Reading("grad.growth", _times, (), (HIGH, WRONG),
@@ -113,7 +113,7 @@ READINGS = (
             "the validation loss fell by {value} ({low} to {high} where the lr is fine)"),
     Reading("val.end_above_best", _share, (), (HIGH, WRONG),
             "the validation loss ended above its best by {value} of its drop (at most {high} where the lr is fine)"),
-    Reading("lr.usual", _times, (LOW,), (HIGH,),
+    Reading("rule.usual", _times, (LOW,), (HIGH,),
             "the peak lr is {value} what is usual for such an optimizer ({low} to {high} where it was fine)"),
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 Two kinds tell a unit nevertheless, since a rule's lr has one: an update per gradient, a gradient per weight.
 
 Each feature belongs to the columns that it is made of, which its name begins with: `loss.`, `noise.` (losses of at
-least 40 steps), `val.`, `lr.`, `grad.`, `step.` (the probes of each layer) and `rule.` (the optimizer). What a log does
+least 40 steps), `val.`, `lr.`, `grad.`, `step.` (the probes of each layer), `rule.` (the optimizer) and `along.` (both). What a log does
 not allow is NaN.
 
 K blocks of equal length make up the run; L layers, P probes.
@@ -24,7 +24,7 @@ from .log import FloatArray, RunLog, Series
 
 __all__ = ["GROUPS", "features", "group", "momentum", "names"]
 
-GROUPS = ("loss", "noise", "val", "lr", "grad", "step", "rule")
+GROUPS = ("loss", "noise", "val", "lr", "grad", "step", "along", "rule")
 BLOCKS = 40
 PLACES = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
 TINY = 1e-12
@@ -164,6 +164,9 @@ def _of_noise(s: _Shape) -> Iterator[tuple[str, float]]:
     part = max(1, len(noise_K) // 5)
     head, mid, tail = (float(np.mean(p)) for p in (noise_K[:part], noise_K[2 * part : 3 * part], noise_K[-part:]))
     yield "noise.start", _log(head / s.size)
+    few = s.losses[:10]
+    yield "noise.worst_first", _log1p((float(few.max()) - s.start) / s.size)
+    yield "noise.change_first", _signed((float(few[5:].mean()) - float(few[0])) / s.size)
     yield "noise.mid", _log(mid / s.drop)
     yield "noise.end", _log(tail / s.drop)
     yield "noise.level", _log(tail / max(abs(float(np.nanmean(s.blocks_K[-part:]))), 1e-3 * s.size))
@@ -290,7 +293,6 @@ def _of_lr(log: RunLog) -> Iterator[tuple[str, float]]:
         return
     peak = float(lr.values.max())
     yield "lr.peak", math.log10(peak)
-    yield "lr.usual", math.log10(peak / _usual(log.optimizer))
     yield "lr.decay", _log(float(lr.values[-1]) / peak)
     yield "lr.warmup", float(lr.values[0] < 0.5 * peak)
     s = _Shape(log)
@@ -339,12 +341,12 @@ def _usual(optimizer: str) -> float:
 
 
 def _of_rule(log: RunLog) -> Iterator[tuple[str, float]]:
-    if log.horizon:
-        first, end = log.span
-        yield "rule.ended_at", min((end - first) / max(log.horizon - 1 - first, 1.0), 1.0)
     if log.optimizer:
         yield "rule.adaptive", float(_adaptive(log.optimizer))
         yield "rule.momentum", momentum(log.optimizer)
+        lrs = log.lr.finite.values
+        if len(lrs) and lrs.max() > 0:
+            yield "rule.usual", math.log10(float(lrs.max()) / _usual(log.optimizer))
 
 
 # ------------------------------------------------------------------------------------ the gradient
@@ -364,39 +366,27 @@ def _of_grad(log: RunLog) -> Iterator[tuple[str, float]]:
     yield "grad.same", float((np.abs(g - np.max(g)) <= 1e-3 * np.max(g)).mean())
     yield "grad.zero", float((g < 1e-9 * max(float(g.max()), 1e-30)).mean())
     yield "grad.lag1", _lag(np.log(np.maximum(late, 1e-30)), 1)
-    yield from _gain(log, grad)
 
 
-def _gain(log: RunLog, grad: Series) -> Iterator[tuple[str, float]]:
+def _gain(log: RunLog) -> Iterator[tuple[str, float]]:
     """What the loss fell by, over what the gradients promised: Σ (effective lr · gradient²), by parts of the run."""
-    s = _Shape(log)
-    lr = log.lr.finite
-    probes = [
-        (p.step, v)
-        for p in log.probes
-        if (v := _median([w.get("effective_lr", math.nan) for w in p.layers.values()])) > 0
-    ]
-    if probes and len(probes) > 1:
-        steps, values = np.array(probes).T
-        each = np.exp(np.interp(grad.steps, steps, np.log(values)))
-    elif len(lr) and log.optimizer and not _adaptive(log.optimizer):
-        each = np.interp(grad.steps, lr.steps, lr.values) / (1 - momentum(log.optimizer))
-    else:
+    s, grad = _Shape(log), log.grad.finite
+    probes = [(p.step, _median([w.get("effective_lr", math.nan) for w in p.layers.values()])) for p in log.probes]
+    probes = [(step, each) for step, each in probes if each > 0]
+    if len(probes) < 2 or len(grad) < 4 or len(s.losses) < 2:
         return
+    steps, values = np.array(probes).T
+    each = np.exp(np.interp(grad.steps, steps, np.log(values)))
     first, end = log.span
-    spacing = float(np.median(np.diff(grad.steps)))
     at = (grad.steps - first) / max(end - first, 1.0)
-    promised = each * grad.values**2 * spacing
-    if len(s.losses) < 2:
-        return
+    promised = each * grad.values**2 * float(np.median(np.diff(grad.steps)))
     for a, b in ((0.0, 0.1), (0.1, 0.5), (0.5, 1.0), (0.0, 1.0)):
-        fell = s.level(a) - s.level(b - 1e-9) if a else s.start - s.level(b - 1e-9)
+        fell = (s.level(a) if a else s.start) - s.level(b - 1e-9)
         inside = promised[(at >= a) & (at < b)]
-        if len(inside) and inside.sum() > 0 and not math.isnan(fell):
-            sum_ = float(inside.sum())
-            name = f"grad.gain_{a:g}_{b:g}"
-            yield name, _log(fell / sum_) if fell > 0 else -9.0
-            yield f"grad.promise_{a:g}_{b:g}", _log(sum_ / s.size)
+        total = float(inside.sum()) if len(inside) else 0.0
+        if total > 0 and not math.isnan(fell):
+            yield f"step.gain_{a:g}_{b:g}", _log(fell / total) if fell > 0 else -9.0
+            yield f"step.promise_{a:g}_{b:g}", _log(total / s.size)
 
 
 # ------------------------------------------------------------------------------------ the layers' steps
@@ -423,7 +413,14 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
     still_PL = ~(ratio_PL > 0)
     yield "step.still", float(still_PL.mean())
     yield "step.dead", float(still_PL.all(0).mean())
+    # A layer that is dead from the start is a fault; one that dies later may have been killed by a step too long.
+    yield "step.still_first", float(still_PL[:2].mean())
+    yield "step.still_last", float(still_PL[-5:].mean())
     ratio_PL[still_PL] = np.nan
+    first_L = np.log10(ratio_PL[:2])
+    yield "step.ratio_first", float(np.nanmedian(first_L))
+    yield "step.ratio_max_first", float(np.nanmax(first_L))
+    yield "step.sign_first", float(np.nanmean(sign_PL[:2]))
     log_PL = np.log10(ratio_PL)
     beta = momentum(log.optimizer)
     rho_PL = np.sin(np.pi / 2 * sign_PL)
@@ -448,7 +445,7 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
         yield f"step.sign_max_{name}", float(np.nanmax(np.nanmean(sign_PL[rows], axis=0)))
         yield f"step.sign_min_{name}", float(np.nanmin(np.nanmean(sign_PL[rows], axis=0)))
         if log.optimizer:
-            yield f"step.along_{name}", float(np.nanmean((rho_PL[rows] - beta) / (1 - beta)))
+            yield f"along.{name}", float(np.nanmean((rho_PL[rows] - beta) / (1 - beta)))
         yield f"step.grad_{name}", float(np.nanmedian(theta_PL[rows]))
         yield f"step.own_{name}", float(np.nanmedian(own_PL[rows]))
         yield f"step.weight_{name}", float(np.nanmedian(weight_PL[rows]))
@@ -461,7 +458,7 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
 
 
 _PARTS: tuple[Callable[[RunLog], Iterator[tuple[str, float]]], ...] = (
-    _of_loss, _of_val, _of_lr, _of_grad, _of_steps, _of_rule,
+    _of_loss, _of_val, _of_lr, _of_grad, _of_steps, _gain, _of_rule,
 )  # fmt: skip
 
 

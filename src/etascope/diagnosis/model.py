@@ -21,11 +21,23 @@ from .cases import Cases, cases, temperatures
 from .features import GROUPS, group, names
 from .log import FloatArray
 
-__all__ = ["FEW", "Trees", "best_temperature", "columns_of", "faults", "key", "predict", "tempered"]
+__all__ = [
+    "FEW",
+    "Trees",
+    "best_temperature",
+    "columns_of",
+    "faults",
+    "key",
+    "kind_of",
+    "predict",
+    "probabilities",
+    "tempered",
+]
 
-TREES, LEAF, SHARE, SEED = 200, 2, 0.3, 0
+TREES, LEAF, SHARE, SEED = 300, 2, 0.3, 0
 ABSENT = -15.0  # what a tree sees in the place of NaN: below all that a feature can be
 LEAST = 0.005  # no verdict is less probable than that: some hundred tasks cannot tell more
+SEEN_BY_FEW = ("loss", "val", "lr", "rule")
 FEW = 100  # a log with fewer losses is judged by the thinned cases
 
 
@@ -89,13 +101,20 @@ def predict(features: Mapping[str, float], losses: int) -> dict[str, float]:
         features: of one run.
         losses: training losses in its log.
     """
+    (p_V,) = probabilities(np.array([[features[name] for name in names()]]), *kind_of(features, losses))
+    return {verdict: float(p) for verdict, p in zip(VERDICTS, p_V, strict=True)}
+
+
+def kind_of(features: Mapping[str, float], losses: int) -> tuple[str, tuple[str, ...]]:
+    """Which cases, and which of their columns, a log is judged by: "every" step or "few" points, and groups."""
     points = "few" if losses < FEW else "every"
     groups = columns_of(features)
-    if points == "few":
-        groups = tuple(g for g in groups if g in ("loss", "val", "lr", "rule"))
-    votes_CV = _trees(points, groups).votes(np.array([[features[name] for name in names()]]))
-    (p_V,) = tempered(votes_CV, _temperature(points, groups))
-    return {verdict: float(p) for verdict, p in zip(VERDICTS, p_V, strict=True)}
+    return points, groups if points == "every" else tuple(g for g in groups if g in SEEN_BY_FEW)
+
+
+def probabilities(features_CF: FloatArray, points: str, groups: tuple[str, ...]) -> FloatArray:
+    """The probabilities of the verdicts, shape (C, V), for logs of one kind."""
+    return tempered(_trees(points, groups).votes(features_CF), _temperature(points, groups))
 
 
 @cache
@@ -123,8 +142,7 @@ def faults(features: Mapping[str, float], losses: int) -> dict[str, float]:
         features: of one run.
         losses: training losses in its log.
     """
-    points = "few" if losses < FEW else "every"
-    return _kinds(points, columns_of(features)).votes_of(features)
+    return _kinds(*kind_of(features, losses)).votes_of(features)
 
 
 class _Kinds:
