@@ -96,9 +96,7 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 def table(folder: Path) -> Cases:
     """The features of all runs to fit with, at every step and thinned."""
     rows = []
-    for log, run in (
-        (read(folder / half / r["log"]), r) for half in ("fit", "slow", "variants") for r in made(folder / half)
-    ):
+    for log, run in ((read(folder / half / r["log"]), r) for half in ("fit", "variants") for r in made(folder / half)):
         for points, seen_log in (("every", log), ("few", thinned(log))):
             row = list(features(seen_log).values())
             rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), row))

@@ -2,8 +2,8 @@
 
 Two kinds tell a unit nevertheless, since a rule's lr has one: an update per gradient, a gradient per weight.
 
-Each feature belongs to the columns that it is made of, which its name begins with: `loss.`, `noise.` (losses of at
-least 40 steps), `val.`, `lr.`, `grad.`, `step.` (the probes of each layer), `rule.` (the optimizer) and `along.` (both).
+Each feature belongs to the columns that it is made of, which its name begins with: `loss.`, `noise.` (losses of 40
+steps or more), `val.`, `lr.`, `grad.`, `step.` (the layers' probes), `rule.` (the optimizer) and `along.` (both).
 What a log does not allow is NaN.
 
 K blocks of equal length make up the run; L layers, P probes.
