@@ -42,7 +42,7 @@ PACKAGE = HERE.parent / "src" / "etascope" / "diagnosis"
 RESULT = HERE / "results" / "diagnose.json"
 FOLDER = Path(tempfile.gettempdir()) / "etascope-diagnose"
 NO_LR = "not the learning rate"
-FOLDS = 9
+FOLDS = 6
 BOOTSTRAPS = 2000
 
 # What is left of a full log, by name: the columns that a log may have, and whether it has every step.
