@@ -7,6 +7,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from etascope.cli import main
+from etascope.diagnosis import diagnosing
+
+
+@pytest.fixture
+def unjudged(monkeypatch):
+    """No trees are fitted: what is read and noted is the same."""
+    p = {"too low": 0.1, "fine": 0.7, "too high": 0.1, "not the learning rate": 0.1}
+    monkeypatch.setattr(diagnosing, "predict", lambda features, losses: p)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ __all__ = [
     "tempered",
 ]
 
-TREES, LEAF, SHARE, SEED = 300, 2, 0.3, 0
+TREES, LEAF, SHARE, SEED = 200, 2, 0.3, 0
 ABSENT = -15.0  # what a tree sees in the place of NaN: below all that a feature can be
 LEAST = 0.005  # no verdict is less probable than that: some hundred tasks cannot tell more
 SEEN_BY_FEW = ("loss", "val", "lr", "rule")
