@@ -38,10 +38,10 @@ def diagnose(source: str | os.PathLike[str] | Curve | RunLog) -> Diagnosis:
 
     >>> import json, tempfile
     >>> path = tempfile.mkdtemp() + "/log.jsonl"
-    >>> rows = [{"step": t, "loss": 2.3 - 1e-4 * t + 0.01 * (t % 3)} for t in range(300)]
+    >>> rows = [{"step": t, "loss": 2.3 * 1.1**t, "lr": 3.0} for t in range(300)]
     >>> _ = open(path, "w").write("\n".join(map(json.dumps, rows)))
     >>> diagnose(path).verdict
-    'too low'
+    'too high'
     """
     log = read(source)
     if len(log.loss) < LEAST:
