@@ -20,10 +20,12 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .attachment import Handle, absolute, attach
+    from .diagnosis import diagnose
     from .finder import Plan, Progress, find, plan, sweep
     from .records import (
         Curve,
         Decision,
+        Diagnosis,
         Evidence,
         Finding,
         Lane,
@@ -68,6 +70,7 @@ __all__ = [
     "find",
     "plan",
     "sweep",
+    "diagnose",
     # showing a record
     "answer",
     "plot",
@@ -76,6 +79,7 @@ __all__ = [
     # records
     "Curve",
     "Decision",
+    "Diagnosis",
     "Evidence",
     "Finding",
     "Lane",
@@ -137,10 +141,11 @@ __all__ = [
 
 _HOMES = {
     "attachment": ("Handle", "absolute", "attach"),
+    "diagnosis": ("diagnose",),
     "finder": ("Plan", "Progress", "find", "plan", "sweep"),
     "records": (
-        "Curve", "Decision", "Evidence", "Finding", "Lane", "Note", "Predicted", "RangeTest", "Rung", "Sweep",
-        "Unanswered", "Verdict", "Waypoint", "load",
+        "Curve", "Decision", "Diagnosis", "Evidence", "Finding", "Lane", "Note", "Predicted", "RangeTest", "Rung",
+        "Sweep", "Unanswered", "Verdict", "Waypoint", "load",
     ),
     "reports": ("Plot", "answer", "plot", "report", "text"),
     "schedules": (

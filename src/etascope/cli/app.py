@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import EtascopeError
+from .diagnose import diagnose
 from .find import find
 from .output import complain, prepare_streams, say, unsayable
 from .report import report
@@ -44,6 +45,7 @@ app.command()(find)
 app.command()(sweep)
 app.command()(tasks)
 app.command()(report)
+app.command()(diagnose)
 app.command()(schedule)
 app.command()(watch)
 

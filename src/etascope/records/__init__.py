@@ -4,6 +4,7 @@
 decided; `diagnosis` is what `diagnose` says of one run's log.
 """
 
+from .diagnosis import Diagnosis
 from .evidence import (
     Curve,
     Engine,
@@ -27,6 +28,7 @@ from .run import Decision, Note
 __all__ = [
     "Curve",
     "Decision",
+    "Diagnosis",
     "Engine",
     "Evidence",
     "Finding",
