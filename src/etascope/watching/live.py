@@ -416,8 +416,6 @@ class Watch:
                 self._drain()
                 self._controller.end(self.step, why)
                 self._follow_up(None)
-                if self._changed:
-                    self._catch_up()
                 self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
         finally:
             self._closed = True
