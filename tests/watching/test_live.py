@@ -374,6 +374,16 @@ class TestOddSteps:
             decay = training.optimizer.param_groups[0]["weight_decay"]
         assert decay == pytest.approx(0.01 * (1 - 160 / HORIZON))
 
+    def test_a_run_that_makes_no_updates_any_more_ends(self) -> None:
+        training = Training(scaled=True)
+        training.scaler = torch.amp.GradScaler("cpu", init_scale=math.inf)
+        w, count = training.watch(horizon=20), 0
+        with w, pytest.warns(UserWarning, match="only 0 of 20 updates"):
+            for x, y in w.batches(Batches()):
+                training.step(x, y, w)
+                count += 1
+        assert count == 1040 and training.handle.step == 0
+
     def test_a_longer_run_is_watched_to_its_end(self) -> None:
         training = Training()
         w = training.watch()

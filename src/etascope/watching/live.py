@@ -37,7 +37,8 @@ __all__ = ["Watch", "watch"]
 B = TypeVar("B")
 DEFAULT: Final = (rewind(), follow())
 LAG = 8  # observations, on a GPU
-GRADIENTS = 4  # observations between two gradient norms of a watch that does not act
+GRADIENTS = 8  # observations between two gradient norms of a watch that does not act
+TOGETHER = 16  # observations that such a watch shows its controller at once, while code and data are in the caches
 # One watch an optimizer.
 WATCHES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
 
@@ -82,7 +83,7 @@ def watch(
         policies: what to do; default `rewind()` and `follow()`. Factors such as `eta.plateau()` go by `validate`.
         log: the JSONL file; one that is there is moved aside. None keeps the log in memory. Default "watch.jsonl".
         sinks: functions that are shown each line of the log as plain data; `etascope.integrations.sinks` has some.
-        grad_every: observations between two norms of the gradient; default 1 with `act`, else 4. A loss that is out of
+        grad_every: observations between two norms of the gradient; default 1 with `act`, else 8. A loss that is out of
             line is always looked at with it.
         probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
         lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
@@ -167,7 +168,8 @@ class Watch:
 
     Attributes:
         decisions: what was decided so far.
-        notes: what the checks noted so far.
+        notes: what the checks noted so far. A watch that does not act looks at sixteen observations together, and at
+            once where a loss is out of line, so that notes and ETA002 may come so much later.
         should_stop: whether a policy has stopped the run.
     """
 
@@ -203,6 +205,8 @@ class Watch:
         self._until_grad = 0
         self._next_probe = max(2, probe_every // 2)
         self._queue = Queue(self._lag) if self._lag else None
+        self._put_off: list[tuple[int, float, float, float | None, list[float] | None]] = []
+        self._last_step = 0
         self._altered = self._changed = False
         self._factor = 1.0
         self._scale = self._own = self._control.own
@@ -236,7 +240,9 @@ class Watch:
     def batches(self, loader: Iterable[B]) -> Iterator[B]:
         """The loader's batches, epoch after epoch, until the horizon's updates were made or a policy stops the run.
 
-        Batches whose update was left out are made up for by others, so the schedule comes to its end.
+        Batches whose update was left out are made up for by others, so the schedule comes to its end. Where updates are
+        no longer made at all (a gradient scaler whose scale has exploded) it ends too, with a warning: after twice the
+        horizon and a thousand batches more.
 
         Raises:
             OptionError: the horizon is not known, or the loader has no batch.
@@ -246,12 +252,17 @@ class Watch:
                 "w.batches has no end, as the horizon is not known.",
                 "Give watch(..., horizon=20_000), or loop over the loader itself.",
             )
+        drawn = 0
         while not self._is_over():
             empty = True
             for batch in loader:
-                empty = False
+                empty, drawn = False, drawn + 1
                 yield batch
                 if self._is_over():
+                    return
+                if drawn >= 2 * (self._controller.run.horizon or 0) + 1000:
+                    made = f"{self.step:,} of {self._controller.run.horizon:,} updates"
+                    self._tell_once(f"After {drawn:,} batches only {made} were made: the loop is ended here.")
                     return
             if empty:
                 raise OptionError("The loader has no batch (any more).", "Give one that can be iterated again.")
@@ -328,11 +339,23 @@ class Watch:
         if out_of_line and self._ring is not None:
             self._forget_lost(self._hands.missing(controller))
         step = control.step
-        if step < controller.view.step:
+        if step < self._last_step:
             self._complain(
-                f"The step went back from {controller.view.step:,} to {step:,}.",
+                f"The step went back from {self._last_step:,} to {step:,}.",
                 "Load the watch's state with the handle's, or begin a new watch.",
             )
+        self._last_step = step
+        if not self._act:
+            self._put_off.append((step, value, lr, grad, self._others(lr)))
+            control.made()
+            probes = step >= self._next_probe and self._movement is not None
+            if not (out_of_line or probes or len(self._put_off) >= TOGETHER):
+                return None
+            decision = self._catch_up_with_observations()
+            if probes:
+                self._probe(step, None, closure)
+                self._follow_up(None)
+            return decision
         decision = controller.observe(step, value, lr, grad)
         assert self._log is not None
         self._log.observe(controller.seen, step, value, lr, grad, self._others(lr))
@@ -387,6 +410,8 @@ class Watch:
         if self._log is None:
             self._begin()
         assert self._log is not None
+        if self._put_off:
+            self._catch_up_with_observations()
         return self._log.log
 
     @property
@@ -405,6 +430,8 @@ class Watch:
 
     def checks(self) -> dict[str, str]:
         """Each check by its code: when it spoke last, "quiet", or why it does not apply."""
+        if self._put_off:
+            self._catch_up_with_observations()
         return self._controller.checks()
 
     def close(self, why: str = "over") -> None:
@@ -485,6 +512,7 @@ class Watch:
             self._movement.load_state_dict(state["movement"])
         self._until_grad, self._next_probe = state["next"]
         self._factor, self._scale, self._own = state["factor"]
+        self._last_step = saved.view.step
         self._hands.passing, self._altered = state["passing"], state["altered"]
         self._changed = True
         self._begin(resumed=state["lines"])
@@ -591,9 +619,22 @@ class Watch:
             self._probe(step, None, None)
         return self._drain(at_once=self._controller.troubled, pending=True)
 
+    def _catch_up_with_observations(self) -> Decision | None:
+        """Show the controller what was put off; returns the last decision."""
+        controller, log, last = self._controller, self._log, None
+        assert log is not None
+        observed, self._put_off = self._put_off, []
+        for step, value, lr, grad, others in observed:
+            decision = controller.observe(step, value, lr, grad)
+            log.observe(controller.seen, step, value, lr, grad, others)
+            if controller.news or controller.turned:
+                self._follow_up(decision)
+            last = decision or last
+        return last
+
     def _drain(self, at_once: bool = True, pending: bool = False) -> Decision | None:
         """Show the controller what has come, or all there is; returns the first decision."""
-        first = None
+        first = self._catch_up_with_observations() if self._put_off else None
         queue, controller = self._queue, self._controller
         while queue is not None and (late := queue.next(at_once)) is not None:
             value, grad = late.take()
@@ -708,7 +749,7 @@ class Watch:
         controller, log = self._controller, self._log
         assert log is not None
         self._scale, self._own = self._control.put(self._factor), self._control.own
-        seen = controller.seen + 1 + (0 if self._queue is None else len(self._queue))
+        seen = controller.seen + 1 + len(self._put_off) + (0 if self._queue is None else len(self._queue))
         factors = {name: own for name, own in controller.factors.items() if own != 1.0} if self._act else {}
         log.write(
             "factors",
