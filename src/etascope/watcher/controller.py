@@ -31,6 +31,7 @@ from .signals import Level, Signals
 __all__ = ["Controller", "Kept"]
 
 QUIET = 50  # observations after an alarm that nobody acted on before there can be another
+LOOKED = 4  # blocks between two looks of checks that are not urgent, which would be most of what a watch costs
 BETWEEN = 6  # blocks between two alarms of ETA005
 APART = 10  # blocks between two notes of one check
 FIRST_PROBES, LAST_PROBES = 3, 8  # kept
@@ -268,7 +269,7 @@ class Controller:
             if direction != self._direction:
                 self._direction = direction
                 self._phase += 1
-        self._look("block", {})
+        self._look("block", {}, urgent=len(blocks) % LOOKED > 0)
         return self._look_at_edge(self.signals.lr)
 
     def _look_at_edge(self, lr: float) -> Decision | None:
@@ -393,10 +394,12 @@ class Controller:
 
     # notes
 
-    def _look(self, event: Event, about: dict[str, Any]) -> Any:
+    def _look(self, event: Event, about: dict[str, Any], urgent: bool = False) -> Any:
         said = None
         for check in CHECKS:
-            if not isinstance(check, NoteCheck) or event not in check.on or check.inapplicable(self.view):
+            if not isinstance(check, NoteCheck) or event not in check.on or (urgent and not check.urgent):
+                continue
+            if check.inapplicable(self.view):
                 continue
             at = self._phase, len(self.signals.blocks)
             often = event in ("block", "validation", "probe") or (event == "data" and not self.view.held)

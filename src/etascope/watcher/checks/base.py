@@ -90,8 +90,10 @@ class NoteCheck(Check):
 
     Attributes:
         on: the events after which it looks.
+        urgent: whether it looks at every block, and not at every fourth.
     """
 
+    urgent: ClassVar[bool] = False
     on: ClassVar[frozenset[Event]]
 
     @abstractmethod

@@ -25,6 +25,7 @@ class ScheduleFits(NoteCheck):
     code = "ETA011"
     title = "schedule does not fit the run"
     on = frozenset({"block", "end"})
+    urgent = True
 
     def inapplicable(self, view: View) -> str:
         return "" if view.run.horizon else "the horizon is not known"
