@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_tasks import CPU, batches, cross_entropy, lanes_of, mlp, small_task, train
+from small_tasks import CPU, batches, cross_entropy, lanes_of, mlp, nearly, small_task, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etascope.engines.prepared import Prepared
 from etascope.engines.stack import Stack
 
-WILD = 3e38
+WILD, WILD_64 = 3e38, 1.5e308  # beyond them, lrs are infinite in float32 and float64
 both_engines = pytest.mark.parametrize("name", ["loop", "lanes"])
 
 
@@ -25,7 +25,8 @@ def probabilities() -> nn.Module:
 
 def bce(model: nn.Module, batch: Any) -> Tensor:
     """Raises where a probability is NaN."""
-    return F.binary_cross_entropy(model(batch[0]).squeeze(1), (batch[1] == 0).float())
+    chance = model(batch[0]).squeeze(1)
+    return F.binary_cross_entropy(chance, (batch[1] == 0).to(chance.dtype))
 
 
 def normal(model: nn.Module, batch: Any) -> Tensor:
@@ -47,10 +48,11 @@ RAISING = {"bce": (probabilities, bce), "no zeros": (probabilities, no_zeros)}
 @pytest.mark.parametrize("steps", [2, 5, 40])
 def test_a_loss_that_raises_is_a_divergence(name: str, kind: str, steps: int) -> None:
     model, loss = RAISING[kind]
-    task = small_task(model=model, loss=loss, optimizer=torch.optim.SGD)
-    good, bad, also_good = train(name, task, [0.01, WILD, 0.02], steps)
+    exact = {"model": lambda: model().double(), "loss": loss, "optimizer": torch.optim.SGD, "dtype": torch.float64}
+    task = small_task(**exact)
+    good, bad, also_good = train(name, task, [0.01, WILD_64, 0.02], steps)
     assert (bad.diverged_at, bad.trained, bad.loss) == (1, 2, math.inf)
-    assert [good, also_good] == train(name, task, [0.01, 0.02], steps)  # to the bit
+    assert nearly([good, also_good]) == train(name, task, [0.01, 0.02], steps)
     assert (good.diverged_at, good.trained) == (None, steps)
 
 
