@@ -1,4 +1,4 @@
-"""`eta.watch`: a training loop of plain torch, looked after."""
+"""A training loop of plain torch while it is watched: what is shown to the controller, and what is done about it."""
 
 from __future__ import annotations
 
@@ -9,158 +9,32 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attachment import Handle, inner_optimizer
-from ..errors import EtascopeError, OptionError, RecordError
-from ..probes import Movement, bound, critical_lr
+from ..attachment import Handle
+from ..errors import OptionError, RecordError
 from ..records.run import Decision, Note
-from ..schedules.factors import Factor
-from ..watcher import Controller, Log, LogWriter, Policy, Probe, Run, Why, follow, policies_of, read_log, rewind, why
+from ..watcher import Controller, Log, LogWriter, Why, read_log, why
 from .control import Control, HandleControl, HookControl
 from .hands import Hands
 from .late import Late, Queue
+from .losses import is_number, mean_of_all, no_loss, number_of
 from .norms import gradients, norm_later, norm_now
+from .prober import Prober
 from .scaling import scale_of
 from .snapshots import Ring
-from .subject import Subject
 
-__all__ = ["Watch", "watch"]
+__all__ = ["WATCHES", "Watch"]
 
 B = TypeVar("B")
-DEFAULT: Final = (rewind(), follow())
-LAG = 8  # observations, on a GPU
-GRADIENTS = 8  # observations between two gradient norms of a watch that does not act
-TOGETHER = 16  # observations that such a watch shows its controller at once, while code and data are in the caches
+TOGETHER = 16  # observations that a watch that only looks shows its controller at once, while its code is in the caches
 # One watch an optimizer.
 WATCHES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
-
-
-def watch(
-    model: nn.Module | Sequence[nn.Module],
-    optimizer: torch.optim.Optimizer,
-    *,
-    schedule: Handle | None = None,
-    scaler: Any = None,
-    horizon: int | None = None,
-    act: bool = False,
-    policies: Iterable[Policy[Any] | Factor[Any]] | Policy[Any] | Factor[Any] = DEFAULT,
-    log: str | os.PathLike[str] | None = "watch.jsonl",
-    sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
-    grad_every: int | None = None,
-    probe_every: int | None = None,
-    lag: int | None = None,
-    snapshots: str | os.PathLike[str] | None = None,
-    limit_bytes: int | None = None,
-    every: int | None = None,
-    healthy: int = 20,
-    keep: int = 3,
-    bounds: tuple[float, float] = (1e-3, 10.0),
-    interventions: int = 1000,
-) -> Watch:
-    """Look after a training: signals, checks, decisions, and a log that says why the lr was what it was.
-
-    Without `act` it only looks: the run is the same to the bit as without it, and what it would have done stands in
-    the log. With `act` its decisions are carried out: updates left out, rewinds, lrs cut, stops. Where several
-    processes train one model (DDP), each has a watch; one that acts goes by the mean of their losses, so that all
-    decide alike, and all have to observe.
-
-    Args:
-        model: what is trained, one module or several.
-        optimizer: what trains it.
-        schedule: the handle that `attach` returned; default None: the lr is taken as the optimizer has it, whoever
-            writes it, and factors are multiplied onto it around each update.
-        scaler: the `torch.amp.GradScaler`, where there is one.
-        horizon: updates of the complete run; default None, that of the schedule.
-        act: whether decisions are carried out; default False.
-        policies: what to do; default `rewind()` and `follow()`. Factors such as `eta.plateau()` go by `validate`.
-        log: the JSONL file; one that is there is moved aside. None keeps the log in memory. Default "watch.jsonl".
-        sinks: functions that are shown each line of the log as plain data; `etascope.integrations.sinks` has some.
-        grad_every: observations between two norms of the gradient; default 1 with `act`, else 8. A loss that is out of
-            line is always looked at with it.
-        probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
-        lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
-            waited for. A state that is rewound to is then up to so many updates later than the step that it is told by.
-        snapshots: a folder for them; default None: in memory.
-        limit_bytes: of all snapshots together; default None, no limit.
-        every: updates between two snapshots; default a 25th of the horizon, 25 to 500.
-        healthy: observations in line after which a snapshot is good; default 20.
-        keep: good snapshots that are kept; default 3.
-        bounds: the least and the largest product of all factors on the lr; default a thousandth and 10.
-        interventions: decisions that rewind, stop or change the lr, at most; default 1,000.
-
-    Raises:
-        OptionError: an argument cannot be used, or the optimizer is watched already.
-
-    >>> import etascope as eta
-    >>> net = nn.Linear(2, 1)
-    >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
-    >>> handle = eta.attach(eta.cosine(), sgd, horizon=40)
-    >>> with watch(net, sgd, schedule=handle, log=None) as w:
-    ...     for batch in w.batches([torch.ones(4, 2)]):
-    ...         loss = (net(batch) - 1).square().mean()
-    ...         loss.backward()
-    ...         decision = w.observe(loss)
-    ...         sgd.step()
-    ...         sgd.zero_grad()
-    >>> print(w.why(20))
-    step 20: lr 5e-2 = peak 0.1 · schedule 0.5
-    """
-    given = tuple(policies_of(policies))
-    optimizer = inner_optimizer(optimizer)
-    if schedule is not None and not isinstance(schedule, Handle):
-        raise OptionError(
-            f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
-            "Give schedule=eta.attach(schedule, optimizer, lr=..., horizon=...).",
-        )
-    if schedule is not None and not schedule.is_on(optimizer):
-        raise OptionError("The handle is not of this optimizer, or detached.", "Give the one that drives its lr.")
-    if scaler is not None and not (hasattr(scaler, "is_enabled") and hasattr(scaler, "state_dict")):
-        raise OptionError(f"scaler is a {type(scaler).__name__}.", "Give the torch.amp.GradScaler, or leave it out.")
-    if not isinstance(sinks, Iterable):
-        raise OptionError(f"sinks is {sinks!r}.", "Give them as a list: sinks=[...].")
-    if (known := WATCHES.get(optimizer)) is not None and known() is not None:
-        raise OptionError("The optimizer is watched already.", "Leave the other watch first: one optimizer, one watch.")
-    bound_schedule = None if schedule is None else schedule.schedule
-    horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
-    more = (("keep", keep, 1), ("healthy", healthy, 0), ("interventions", interventions, 0))
-    counts = (("horizon", horizon, 1), ("grad_every", grad_every, 1), ("probe_every", probe_every, 0))
-    for name, value, least in (*counts, ("lag", lag, 0), ("every", every, 1), *more):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise OptionError(f"{name} is {value!r}.", f"Give a whole number of at least {least}.")
-    numbers = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(b, Real) for b in bounds)
-    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1]):
-        raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
-    devices = {p.device.type for group in optimizer.param_groups for p in group["params"]}
-    late = lag if lag is not None else (0 if devices <= {"cpu", "meta"} else LAG)
-    run = Run(
-        horizon=horizon,
-        rule=type(optimizer).__name__.lower(),
-        peak=None if bound_schedule is None or schedule is None else schedule.peaks[0],
-        warmup=None if bound_schedule is None else _warmup(bound_schedule),
-        scaled=scaler is not None and scaler.is_enabled(),
-        lag=late,
-        act=bool(act),
-    )
-    controller = Controller(
-        run, given, every=every, healthy=healthy, keep=keep, bounds=bounds, interventions=interventions
-    )
-    if probe_every is None:
-        probe_every = max(50, (horizon or 5000) // 100)
-    ring = None
-    if act and any(policy.kind == "rewind" for policy in given):
-        ring = Ring(Subject(model, optimizer, scaler), keep=keep, healthy=0, folder=snapshots, limit_bytes=limit_bytes)
-    return Watch(
-        model, optimizer, schedule, scaler, controller, ring, log, tuple(sinks),
-        grad_every or (1 if act else GRADIENTS), probe_every,
-    )  # fmt: skip
 
 
 class Watch:
@@ -195,15 +69,12 @@ class Watch:
             HandleControl(handle) if handle is not None else HookControl(optimizer, controller.run.act)
         )
         models = [model] if isinstance(model, nn.Module) else list(model)
-        self._model = nn.ModuleList(models)
         self._hands = Hands(models, optimizer, scaler, self._control, ring)
-        self._before: list[Tensor] = []
-        self._movement = self._new_movement() if probe_every else None
+        self._prober = Prober(models, optimizer, scaler, probe_every)
         self._path, self._sinks = None if path is None else Path(path), sinks
         self._log: LogWriter | None = None
-        self._grad_every, self._probe_every = grad_every, probe_every
+        self._grad_every = grad_every
         self._until_grad = 0
-        self._next_probe = max(2, probe_every // 2)
         self._queue = Queue(self._lag) if self._lag else None
         self._put_off: list[tuple[int, float, float, float | None, list[float] | None]] = []
         self._last_step = 0
@@ -303,10 +174,10 @@ class Watch:
             return None
         if self._log is None:
             self._begin()
-        control, controller, handle = self._control, self._controller, self._handle
+        handle = self._handle
         if handle is not None and (handle.scale != self._scale or handle.given is not self._given):
             self._changed = True
-        if self._hands.passing or self._changed:
+        if self._changed or self._hands.passing:
             self._catch_up()
         if self._act and self._hands.has_changed():
             self._begin_snapshots_anew()
@@ -319,54 +190,77 @@ class Watch:
             lr = lr * self._factor
         if type(lr) is not float:
             lr = float(lr)
-        if self._queue is not None:
-            return self._observe_late(loss, lr)
-        if not _is_number(loss):
-            self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
+        if not is_number(loss):
+            self._complain(no_loss(loss), "Give the loss that backward() was called on.")
             return None
-        if self._alone:
-            value = loss.item() if isinstance(loss, Tensor) else _value(loss)
-        else:
-            value = _mean(loss, self._optimizer).item()
-        self._until_grad -= 1
-        grad = None
-        out_of_line = controller.signals.is_out_of_line(value)
-        if self._until_grad < 0 or out_of_line:
-            self._until_grad = self._grad_every - 1
-            grad = self._norm()
-            if grad is None:
-                self._tell_once("There is no gradient yet, where the loss is observed: observe after loss.backward().")
-        if out_of_line and self._ring is not None:
+        if self._queue is not None:
+            return self._observe_late(self._queue, loss, lr)
+        if not self._alone:
+            loss = mean_of_all(loss, self._optimizer)
+        value = loss.item() if isinstance(loss, Tensor) else number_of(loss)
+        return self._observe_now(value, lr, closure) if self._act else self._observe_soon(value, lr, closure)
+
+    def _observe_now(self, loss: float, lr: float, closure: Callable[[], Any] | None) -> Decision | None:
+        """Show it to the controller, and do what that decides."""
+        controller, control, log = self._controller, self._control, self._log
+        assert log is not None
+        is_out_of_line = controller.signals.is_out_of_line(loss)
+        grad = self._grad(is_out_of_line)
+        if is_out_of_line and self._ring is not None:
             self._forget_lost(self._hands.missing(controller))
-        step = control.step
+        step = self._next_step()
+        decision = controller.observe(step, loss, lr, grad)
+        log.observe(controller.seen, step, loss, lr, grad, self._others(lr))
+        control.made()
+        if decision is None and self._ring is not None:
+            self._hands.calm()
+        if step >= self._prober.next:
+            if decision is None or not decision.taken or decision.action == "restore":
+                self._probe(step, closure)
+            else:
+                self._prober.reset()
+        if controller.news or controller.turned or controller.factor != self._factor:
+            self._follow_up(decision, pending=True)
+        return decision
+
+    def _observe_soon(self, loss: float, lr: float, closure: Callable[[], Any] | None) -> Decision | None:
+        """Show it to the controller with others to come, or at once where it is out of line."""
+        is_out_of_line = self._controller.signals.is_out_of_line(loss)
+        grad, step, put_off = self._grad(is_out_of_line), self._next_step(), self._put_off
+        put_off.append((step, loss, lr, grad, self._others(lr)))
+        self._control.made()
+        is_due = step >= self._prober.next
+        if not (is_out_of_line or is_due or len(put_off) >= TOGETHER):
+            return None
+        decision = self._catch_up_with_observations()
+        if is_due:
+            self._probe(step, closure)
+            self._follow_up(None)
+        return decision
+
+    def _grad(self, is_out_of_line: bool) -> float | None:
+        """The norm of the gradient, where it is due."""
+        self._until_grad -= 1
+        if self._until_grad >= 0 and not is_out_of_line:
+            return None
+        self._until_grad = self._grad_every - 1
+        norm = norm_now(gradients(self._optimizer))
+        if norm is None:
+            self._tell_once("There is no gradient yet, where the loss is observed: observe after loss.backward().")
+            return None
+        scale = scale_of(self._scaler, self._optimizer)
+        return norm if scale is None else norm / scale.item()
+
+    def _next_step(self) -> int:
+        """The update to come."""
+        step = self._control.step
         if step < self._last_step:
             self._complain(
                 f"The step went back from {self._last_step:,} to {step:,}.",
                 "Load the watch's state with the handle's, or begin a new watch.",
             )
         self._last_step = step
-        if not self._act:
-            self._put_off.append((step, value, lr, grad, self._others(lr)))
-            control.made()
-            probes = step >= self._next_probe and self._movement is not None
-            if not (out_of_line or probes or len(self._put_off) >= TOGETHER):
-                return None
-            decision = self._catch_up_with_observations()
-            if probes:
-                self._probe(step, None, closure)
-                self._follow_up(None)
-            return decision
-        decision = controller.observe(step, value, lr, grad)
-        assert self._log is not None
-        self._log.observe(controller.seen, step, value, lr, grad, self._others(lr))
-        control.made()
-        if decision is None and self._ring is not None:
-            self._hands.calm()
-        if step >= self._next_probe and self._movement is not None:
-            self._probe(step, decision, closure)
-        if controller.news or controller.turned or controller.factor != self._factor:
-            self._follow_up(decision, pending=True)
-        return decision
+        return step
 
     def validate(self, loss: Any) -> None:
         """Show a validation loss, now and then.
@@ -374,13 +268,13 @@ class Watch:
         Raises:
             OptionError: it is no number, and the watch acts.
         """
-        if self._closed or not _is_number(loss):
-            self._complain(_no_loss(loss), "Give the validation loss as a number, within the watch's `with` block.")
+        if self._closed or not is_number(loss):
+            self._complain(no_loss(loss), "Give the validation loss as a number, within the watch's `with` block.")
         elif self._act:
-            self._validate(_value(loss))
+            self._validate(number_of(loss))
         elif not self._is_broken:
             try:
-                self._validate(_value(loss))
+                self._validate(number_of(loss))
             except Exception as error:
                 self._give_up(error)
 
@@ -461,18 +355,15 @@ class Watch:
         assert self._log is not None
         self._drain()
         self._log.flush()
-        movement = self._movement
-        if movement is not None:
-            movement.reset()  # a probe that was begun begins again, here as in the run that goes on from this state
-            self._before = []
+        self._prober.reset()  # a probe that was begun begins again, here as in the run that goes on from this state
         return {
             "schema": "etascope.watch-state/1",
             "run": self._run_id,
             "controller": self._controller.to_json(),
             "control": self._control.state_dict(),
             "ring": None if self._ring is None else self._ring.state_dict(),
-            "movement": None if movement is None else movement.state_dict(),
-            "next": [self._until_grad, self._next_probe],
+            "prober": self._prober.state_dict(),
+            "until_grad": self._until_grad,
             "factor": [self._factor, self._scale, self._own],
             "passing": self._hands.passing,
             "altered": self._altered,
@@ -508,9 +399,8 @@ class Watch:
         self._control.load_state_dict(state["control"])
         if self._ring is not None and state["ring"] is not None:
             self._ring.load_state_dict(state["ring"])
-        if self._movement is not None and state["movement"] is not None:
-            self._movement.load_state_dict(state["movement"])
-        self._until_grad, self._next_probe = state["next"]
+        self._prober.load_state_dict(state["prober"])
+        self._until_grad = state["until_grad"]
         self._factor, self._scale, self._own = state["factor"]
         self._last_step = saved.view.step
         self._hands.passing, self._altered = state["passing"], state["altered"]
@@ -554,28 +444,18 @@ class Watch:
             "peaks": None if handle is None else handle.peaks,
             "horizon": run.horizon,
             "groups": len(self._optimizer.param_groups),
-            "layers": [] if self._movement is None else self._movement.layers,
+            "layers": self._prober.layers,
             "act": run.act,
             "policies": [repr(policy) for policy in self._controller.policies],
-            "settings": {"grad_every": self._grad_every, "probe_every": self._probe_every, "lag": run.lag},
+            "settings": {"grad_every": self._grad_every, "probe_every": self._prober.every, "lag": run.lag},
             "controller": self._controller.to_json(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         }
 
-    def _new_movement(self) -> Movement:
-        models = list(self._model)
-        named = [
-            (f"{i}.{name}" if len(models) > 1 else name, p)
-            for i, own in enumerate(models)
-            for name, p in own.named_parameters()
-        ]
-        return Movement(named, self._optimizer)
-
     def _begin_snapshots_anew(self) -> None:
         """Param groups were added: what was kept before does not fit any more."""
         self._forget_lost(list(self._controller.steps_kept))
-        if self._movement is not None:
-            self._movement = self._new_movement()
+        self._prober.renew()
 
     def _forget_lost(self, steps: list[int]) -> None:
         """Snapshots that are not there, so that none is decided to be gone back to."""
@@ -583,11 +463,6 @@ class Watch:
             assert self._log is not None
             self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
             self._controller.lose(steps)
-
-    def _norm(self) -> float | None:
-        norm = norm_now(gradients(self._optimizer))
-        scale = scale_of(self._scaler, self._optimizer)
-        return norm if norm is None or scale is None else norm / scale.item()
 
     def _others(self, lr: float) -> list[float] | None:
         groups = self._optimizer.param_groups
@@ -597,13 +472,10 @@ class Watch:
         others = [float(group["lr"]) * factor for group in groups[1:]]
         return None if all(other == lr for other in others) else others
 
-    def _observe_late(self, loss: Any, lr: float) -> Decision | None:
-        assert self._queue is not None
-        if not _is_number(loss):
-            self._complain(_no_loss(loss), "Give the loss that backward() was called on.")
-            return None
+    def _observe_late(self, queue: Queue, loss: Any, lr: float) -> Decision | None:
+        """Send it on its way, and see to those that have come."""
         if not isinstance(loss, Tensor):
-            loss = torch.tensor(_value(loss), dtype=torch.float64)
+            loss = torch.tensor(number_of(loss), dtype=torch.float64)
         self._until_grad -= 1
         norm = None
         if self._until_grad < 0:
@@ -612,11 +484,11 @@ class Watch:
             if norm is not None and (scale := scale_of(self._scaler, self._optimizer)) is not None:
                 norm = norm / scale.to(norm.device)
         step = self._control.step
-        loss = loss if self._alone else _mean(loss, self._optimizer)
-        self._queue.add(Late.of(step, lr, self._others(lr), loss, norm))
+        loss = loss if self._alone else mean_of_all(loss, self._optimizer)
+        queue.add(Late.of(step, lr, self._others(lr), loss, norm))
         self._control.made()
-        if self._movement is not None and step >= self._next_probe:
-            self._probe(step, None, None)
+        if step >= self._prober.next:
+            self._probe(step, None)
         return self._drain(at_once=self._controller.troubled, pending=True)
 
     def _catch_up_with_observations(self) -> Decision | None:
@@ -649,42 +521,13 @@ class Watch:
             first = first or decision
         return first
 
-    def _probe(self, step: int, decision: Decision | None, closure: Callable[[], Any] | None) -> None:
-        movement = self._movement
-        assert movement is not None
-        if decision is not None and decision.taken and decision.action != "restore":
-            movement.reset()
-            return
-        scale = scale_of(self._scaler, self._optimizer)
-        if closure is not None and movement.looks == 1:
-            self._before = [p.detach().clone() for p in self._parameters()]
-        movement.look(1.0 if scale is None else scale)
-        if movement.looks < 3 or not movement.ready():
-            return
-        found = movement.result()
-        self._next_probe = step + self._probe_every
-        if closure is not None and self._before:
-            found |= self._sharpness(closure, self._before)
-        self._before = []
-        probe = Probe.from_json(found)
-        assert self._log is not None
-        self._log.write("probe", {"seen": self._controller.seen, "step": step, **probe.to_json()})
-        self._controller.probe(step, probe)
-
-    def _sharpness(self, closure: Callable[[], Any], before: Sequence[Tensor]) -> dict[str, float]:
-        """Critical sharpness along the way that the last update went, and what the rule bears of it."""
-        parameters, lr = self._parameters(), self._controller.signals.lr
-        if not lr > 0 or len(before) != len(parameters):
-            return {}
-        update = [(then - now.detach()) / lr for then, now in zip(before, parameters, strict=True)]
-        found = critical_lr(closure, parameters, update, lr, model=self._model)
-        critical = found.lr or found.high  # where no lr lowers the loss, it is below all that were tried
-        said = {} if critical is None else {"sharpness": 2.0 / critical}
-        stable = bound(self._optimizer)
-        return said if stable is None else {**said, "bound": stable}
-
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self._optimizer.param_groups for p in group["params"]]
+    def _probe(self, step: int, closure: Callable[[], Any] | None) -> None:
+        """Have a look at every layer; the third one tells."""
+        probe = self._prober.look(step, self._controller.signals.lr, closure)
+        if probe is not None:
+            assert self._log is not None
+            self._log.write("probe", {"seen": self._controller.seen, "step": step, **probe.to_json()})
+            self._controller.probe(step, probe)
 
     def _see_altered(self, found: tuple[float, float] | None) -> Decision | None:
         """Somebody else wrote the lr, or has stopped doing so; returns what was decided of late observations."""
@@ -712,8 +555,8 @@ class Watch:
         if decision is not None and decision.taken:
             self._hands.carry_out(decision, pending)
             self._changed = self._changed or decision.action in ("rewind", "stop")
-            if self._movement is not None and decision.action != "restore":
-                self._movement.reset()
+            if decision.action != "restore":
+                self._prober.reset()
         if controller.news:
             for said in controller.news:
                 (self.decisions if isinstance(said, Decision) else self.notes).append(said)  # type: ignore[arg-type]
@@ -773,40 +616,3 @@ class Watch:
         self._is_broken = True
         with contextlib.suppress(Exception):
             self._tell_once(f"The watch failed, and looks no further; the training goes on: {error!r}")
-
-
-def _is_number(loss: Any) -> bool:
-    if isinstance(loss, Tensor | np.ndarray):
-        return loss.size == 1 if isinstance(loss, np.ndarray) else loss.numel() == 1 and not loss.is_meta
-    return isinstance(loss, Real) and not isinstance(loss, bool)
-
-
-def _value(loss: Any) -> float:
-    return float(loss.reshape(())) if isinstance(loss, Tensor | np.ndarray) else float(loss)
-
-
-def _mean(loss: Any, optimizer: torch.optim.Optimizer) -> Tensor:
-    """The mean over all processes, which are to decide alike."""
-    device = next(p.device for group in optimizer.param_groups for p in group["params"])
-    mean = loss.detach().clone() if isinstance(loss, Tensor) else torch.tensor(_value(loss), device=device)
-    torch.distributed.all_reduce(mean)
-    return mean / torch.distributed.get_world_size()
-
-
-def _no_loss(loss: Any) -> str:
-    if isinstance(loss, Tensor) and loss.is_meta:
-        return "The loss is on the device meta, where tensors have no values."
-    if isinstance(loss, Tensor):
-        return f"The loss is a tensor of shape {tuple(loss.shape)}, and not one number."
-    return f"The loss is a {type(loss).__name__}, and not a number."
-
-
-def _warmup(bound_schedule: Any) -> int:
-    """The updates before the schedule is at its highest for the first time, where it begins below; 0 else."""
-    horizon = min(bound_schedule.horizon, 100_000)
-    try:
-        values = bound_schedule(list(range(horizon)))
-    except EtascopeError:
-        return 0
-    highest = float(values.max())
-    return int((values >= highest * (1 - 1e-9)).argmax())
