@@ -24,6 +24,11 @@ find = partial(eta.find, run, horizon=100, init_loss=1.0)
 sweep = partial(eta.sweep, run, horizon=20, lrs=[1e-3, 1e-2], init_loss=1.0)
 
 
+@pytest.fixture(scope="module")
+def found():
+    return find()
+
+
 def linear_task(**changes):
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     batches = [(x[i : i + 16], (x[i : i + 16, 0] > 0).long()) for i in range(0, 64, 16)]
@@ -65,15 +70,15 @@ def test_a_foreign_journal_is_left_as_it_is(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [b"", b'{"sch', b'{"schema": "etascope.journal/1", "verb": "fi'])
-def test_a_journal_torn_in_its_first_line_begins_anew(tmp_path, content):
+def test_a_journal_torn_in_its_first_line_begins_anew(tmp_path, content, found):
     (tmp_path / "journal.jsonl").write_bytes(content)
-    assert find(out=tmp_path).lr == find().lr
+    assert find(out=tmp_path).lr == found.lr
 
 
 @pytest.mark.parametrize("verb", [find, sweep])
 @pytest.mark.parametrize("name", ["finding.json", "sweep.json"])
-def test_a_record_without_its_journal_is_not_overwritten(tmp_path, verb, name):
-    for content in ("{}", json.dumps(find().to_json())):
+def test_a_record_without_its_journal_is_not_overwritten(tmp_path, verb, name, found):
+    for content in ("{}", json.dumps(found.to_json())):
         (tmp_path / name).write_text(content)
         with pytest.raises(eta.RecordError, match="without the journal"):
             verb(out=tmp_path)
