@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from .. import numbers as n
 from ..records.run import Decision, Note, exact
@@ -37,6 +37,8 @@ APART = 10  # blocks between two notes of one check
 FIRST_PROBES, LAST_PROBES = 3, 8  # kept
 TOLERATED = 20  # gradients in a row that a gradient scaler may overflow while it looks for its scale
 ON_UPDATE = (NonFinite(), Spike())
+NOTES = {event: [c for c in CHECKS if isinstance(c, NoteCheck) and event in c.on] for event in get_args(Event)}
+URGENT = {event: [check for check in checks if check.urgent] for event, checks in NOTES.items()}
 ON_WEIGHTS = Diverging()
 ON_PROBE = Edge()
 
@@ -396,13 +398,11 @@ class Controller:
 
     def _look(self, event: Event, about: dict[str, Any], urgent: bool = False) -> Any:
         said = None
-        for check in CHECKS:
-            if not isinstance(check, NoteCheck) or event not in check.on or (urgent and not check.urgent):
-                continue
+        at = self._phase, len(self.signals.blocks)
+        often = event in ("block", "validation", "probe") or (event == "data" and not self.view.held)
+        for check in (URGENT if urgent else NOTES)[event]:
             if check.inapplicable(self.view):
                 continue
-            at = self._phase, len(self.signals.blocks)
-            often = event in ("block", "validation", "probe") or (event == "data" and not self.view.held)
             key = check.code if often else f"{check.code} {event}"  # a bad batch is not to hide a dead layer
             before = self._spoken.get(key)
             if often and before is not None and (before[0] == at[0] or at[1] - before[1] < APART):

@@ -296,12 +296,14 @@ class LogWriter:
             self._file = None
 
     def _line(self, line: dict[str, Any]) -> None:
-        line = exact(line)
         self.count += 1
         if self._file is None:
-            self._memory.lines.append(line)
+            self._memory.lines.append(exact(line))
         else:
             self._put(line)
+        if not self._sinks:
+            return
+        line = exact(line)
         for sink in list(self._sinks):
             try:
                 sink(line)
@@ -322,11 +324,15 @@ class LogWriter:
     def _put(self, line: dict[str, Any]) -> None:
         assert self._file is not None
         try:
-            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            text = json.dumps(line, allow_nan=False)
+        except ValueError:  # there are nan or inf in it, which is seldom
+            text = json.dumps(exact(line), allow_nan=False)
+        try:
+            self._file.write(text.encode() + b"\n")
             self._file.flush()
         except OSError as error:
             self._broken(error)
-            self._memory.lines.append(line)
+            self._memory.lines.append(exact(line))
 
     def _broken(self, error: OSError) -> None:
         assert self.path is not None

@@ -14,8 +14,10 @@ __all__ = ["is_number", "mean_of_all", "no_loss", "number_of"]
 
 def is_number(loss: Any) -> bool:
     """Whether it is one number, as a tensor, an array or by itself."""
-    if isinstance(loss, Tensor | np.ndarray):
-        return loss.size == 1 if isinstance(loss, np.ndarray) else loss.numel() == 1 and not loss.is_meta
+    if isinstance(loss, Tensor):
+        return loss.numel() == 1 and not loss.is_meta
+    if isinstance(loss, np.ndarray):
+        return loss.size == 1
     return isinstance(loss, Real) and not isinstance(loss, bool)
 
 

@@ -46,8 +46,7 @@ class Edge(AlarmCheck):
         if len(blocks) < BLOCKS or view.step < (SHARE * view.run.horizon if view.run.horizon else 200):
             return None
         init, mean = signals.init, fmean(b.loss for b in blocks)
-        tops = sorted(b.high for b in blocks)
-        if init - mean > LEARNT * abs(init) or tops[1] < init + ABOVE * abs(init):
+        if init - mean > LEARNT * abs(init) or sorted(b.high for b in blocks)[1] < init + ABOVE * abs(init):
             return None
         if signals.spread < max(WILD * signals.begun_spread, WILD_OF_LOSS * abs(init)):
             return None

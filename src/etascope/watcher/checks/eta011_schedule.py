@@ -34,7 +34,7 @@ class ScheduleFits(NoteCheck):
         horizon = view.run.horizon
         if horizon is None or not view.blocks:
             return None
-        highest, usual, step = max(b.lr for b in view.blocks), median(b.lr for b in view.blocks), view.step
+        step = view.step
         numbers = {"horizon": horizon, "lr": view.signals.lr}
         if step > horizon:
             before = view.blocks if "why" in about else view.blocks[:-1]
@@ -43,10 +43,14 @@ class ScheduleFits(NoteCheck):
             said = f"update {step:,} of a run of {horizon:,}: the schedule is over"
             return Said(said, "handle.extend(horizon=...), or stop.", numbers)
         if "why" in about:
+            highest = max(b.lr for b in view.blocks)
             if about["why"] == "over" and step < 0.9 * horizon and view.signals.lr > 0.1 * highest:
                 said = f"the run ended after {step:,} of {horizon:,} updates, at lr {n.lr(view.signals.lr)}"
                 return Said(said, "Give the real number of updates as the horizon.", numbers)
             return None
+        if view.blocks[-1].lr >= GONE * view.signals.highest:  # and so of the median, which takes longer to tell
+            return None
+        usual = median(b.lr for b in view.blocks)
         low = [b.lr < GONE * usual for b in view.blocks[-3:]]
         if low == [False, True, True] and 0.2 * horizon < step < 0.95 * horizon:  # one block alone is a restart
             lr = n.lr(view.signals.lr) if view.signals.lr > 0 else "0"
