@@ -21,6 +21,7 @@ from .subject import Subject
 __all__ = ["watch"]
 
 DEFAULT: Final = (rewind(), follow())
+LOG: Final = "watch.jsonl"
 LAG = 8  # observations, on a GPU
 GRADIENTS = 8  # observations between two gradient norms of a watch that does not act
 
@@ -34,7 +35,7 @@ def watch(
     horizon: int | None = None,
     act: bool = False,
     policies: Iterable[Policy[Any] | Factor[Any]] | Policy[Any] | Factor[Any] = DEFAULT,
-    log: str | os.PathLike[str] | None = "watch.jsonl",
+    log: str | os.PathLike[str] | None = LOG,
     sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
     grad_every: int | None = None,
     probe_every: int | None = None,
@@ -63,7 +64,8 @@ def watch(
         horizon: updates of the complete run; default None, that of the schedule.
         act: whether decisions are carried out; default False.
         policies: what to do; default `rewind()` and `follow()`. Factors such as `eta.plateau()` go by `validate`.
-        log: the JSONL file; one that is there is moved aside. None keeps the log in memory. Default "watch.jsonl".
+        log: the JSONL file; one that is there is moved aside. None keeps the log in memory. Default "watch.jsonl", and
+            in further processes of one training "watch.rank1.jsonl" and so on.
         sinks: functions that are shown each line of the log as plain data; `etascope.integrations.sinks` has some.
         grad_every: observations between two norms of the gradient; default 1 with `act`, else 8. A loss that is out of
             line is always looked at with it.
@@ -134,6 +136,8 @@ def watch(
     controller = Controller(
         run, given, every=every, healthy=healthy, keep=keep, bounds=bounds, interventions=interventions
     )
+    if log == LOG and (rank := _rank()):
+        log = f"watch.rank{rank}.jsonl"
     if probe_every is None:
         probe_every = max(50, (horizon or 5000) // 100)
     ring = None
@@ -143,6 +147,12 @@ def watch(
         model, optimizer, schedule, scaler, controller, ring, log, tuple(sinks),
         grad_every or (1 if act else GRADIENTS), probe_every,
     )  # fmt: skip
+
+
+def _rank() -> int:
+    """Which of the processes that train one model this is; 0 where there is one."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if several else 0
 
 
 def _warmup(bound_schedule: Any) -> int:
