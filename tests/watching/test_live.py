@@ -204,6 +204,7 @@ class TestDecisions:
             mean += 2.0  # the loss of the other process
 
         monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
         monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
         training = Training()

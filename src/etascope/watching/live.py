@@ -23,7 +23,7 @@ from ..watcher import Controller, Log, LogWriter, Why, read_log, why
 from .control import Control, HandleControl, HookControl
 from .hands import Hands
 from .late import Late, Queue
-from .losses import is_number, mean_of_all, no_loss, number_of
+from .losses import is_number, mean_of_all, no_loss, number_of, rank_and_size
 from .norms import gradients, norm_later, norm_now
 from .prober import Prober
 from .scaling import scale_of
@@ -86,12 +86,7 @@ class Watch:
         self._run_id = uuid.uuid4().hex
         self._closed = self._is_broken = False
         weakref.finalize(self, self._control.close)
-        self._alone = not (
-            self._act
-            and torch.distributed.is_available()
-            and torch.distributed.is_initialized()
-            and torch.distributed.get_world_size() > 1
-        )
+        self._alone = not self._act or rank_and_size()[1] == 1
         WATCHES[optimizer] = weakref.ref(self)
 
     # the loop

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["is_number", "mean_of_all", "no_loss", "number_of"]
+__all__ = ["is_number", "mean_of_all", "no_loss", "number_of", "rank_and_size"]
 
 
 def is_number(loss: Any) -> bool:
@@ -24,6 +24,13 @@ def is_number(loss: Any) -> bool:
 def number_of(loss: Any) -> float:
     """The number; waits for the device that it is on."""
     return float(loss.reshape(())) if isinstance(loss, Tensor | np.ndarray) else float(loss)
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which of the processes that train one model this is, and how many they are; 0 and 1 where there is one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def mean_of_all(loss: Any, optimizer: torch.optim.Optimizer) -> Tensor:

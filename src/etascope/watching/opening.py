@@ -15,6 +15,7 @@ from ..errors import EtascopeError, OptionError
 from ..schedules.factors import Factor
 from ..watcher import Controller, Policy, Run, follow, policies_of, rewind
 from .live import WATCHES, Watch
+from .losses import rank_and_size
 from .snapshots import Ring
 from .subject import Subject
 
@@ -99,29 +100,12 @@ def watch(
     """
     given = tuple(policies_of(policies))
     optimizer = inner_optimizer(optimizer)
-    if schedule is not None and not isinstance(schedule, Handle):
-        raise OptionError(
-            f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
-            "Give schedule=eta.attach(schedule, optimizer, lr=..., horizon=...).",
-        )
-    if schedule is not None and not schedule.is_on(optimizer):
-        raise OptionError("The handle is not of this optimizer, or detached.", "Give the one that drives its lr.")
-    if scaler is not None and not (hasattr(scaler, "is_enabled") and hasattr(scaler, "state_dict")):
-        raise OptionError(f"scaler is a {type(scaler).__name__}.", "Give the torch.amp.GradScaler, or leave it out.")
-    if not isinstance(sinks, Iterable):
-        raise OptionError(f"sinks is {sinks!r}.", "Give them as a list: sinks=[...].")
-    if (known := WATCHES.get(optimizer)) is not None and known() is not None:
-        raise OptionError("The optimizer is watched already.", "Leave the other watch first: one optimizer, one watch.")
+    _check_parts(optimizer, schedule, scaler, sinks)
     bound_schedule = None if schedule is None else schedule.schedule
     horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
-    more = (("keep", keep, 1), ("healthy", healthy, 0), ("interventions", interventions, 0))
-    counts = (("horizon", horizon, 1), ("grad_every", grad_every, 1), ("probe_every", probe_every, 0))
-    for name, value, least in (*counts, ("lag", lag, 0), ("every", every, 1), *more):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise OptionError(f"{name} is {value!r}.", f"Give a whole number of at least {least}.")
-    numbers = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(b, Real) for b in bounds)
-    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1]):
-        raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
+    _check_counts(1, horizon=horizon, grad_every=grad_every, every=every, keep=keep)
+    _check_counts(0, probe_every=probe_every, lag=lag, healthy=healthy, interventions=interventions)
+    _check_bounds(bounds)
     devices = {p.device.type for group in optimizer.param_groups for p in group["params"]}
     late = lag if lag is not None else (0 if devices <= {"cpu", "meta"} else LAG)
     run = Run(
@@ -136,7 +120,7 @@ def watch(
     controller = Controller(
         run, given, every=every, healthy=healthy, keep=keep, bounds=bounds, interventions=interventions
     )
-    if log == LOG and (rank := _rank()):
+    if log == LOG and (rank := rank_and_size()[0]):
         log = f"watch.rank{rank}.jsonl"
     if probe_every is None:
         probe_every = max(50, (horizon or 5000) // 100)
@@ -149,10 +133,32 @@ def watch(
     )  # fmt: skip
 
 
-def _rank() -> int:
-    """Which of the processes that train one model this is; 0 where there is one."""
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if several else 0
+def _check_parts(optimizer: torch.optim.Optimizer, schedule: Any, scaler: Any, sinks: Any) -> None:
+    if schedule is not None and not isinstance(schedule, Handle):
+        raise OptionError(
+            f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
+            "Give schedule=eta.attach(schedule, optimizer, lr=..., horizon=...).",
+        )
+    if schedule is not None and not schedule.is_on(optimizer):
+        raise OptionError("The handle is not of this optimizer, or detached.", "Give the one that drives its lr.")
+    if scaler is not None and not (hasattr(scaler, "is_enabled") and hasattr(scaler, "state_dict")):
+        raise OptionError(f"scaler is a {type(scaler).__name__}.", "Give the torch.amp.GradScaler, or leave it out.")
+    if not isinstance(sinks, Iterable):
+        raise OptionError(f"sinks is {sinks!r}.", "Give them as a list: sinks=[...].")
+    if (known := WATCHES.get(optimizer)) is not None and known() is not None:
+        raise OptionError("The optimizer is watched already.", "Leave the other watch first: one optimizer, one watch.")
+
+
+def _check_counts(least: int, **counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise OptionError(f"{name} is {value!r}.", f"Give a whole number of at least {least}.")
+
+
+def _check_bounds(bounds: Any) -> None:
+    numbers = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(b, Real) for b in bounds)
+    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1]):
+        raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
 
 
 def _warmup(bound_schedule: Any) -> int:
