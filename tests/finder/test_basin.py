@@ -50,7 +50,7 @@ def test_the_vertex_is_where_rho_is_least(left, right, slopes, paces, drifts, ag
     apart = right + drifts[1] * age - left - drifts[0] * age
     assume(apart * min(slopes) * 0.8 > 4)  # or the flanks run into each other, and there are no tails to balance
     rho = _rho(p, GRID, np.full(len(GRID), age))[0]
-    assert abs(GRID[np.argmin(rho)] - _vertex(p, age)[0]) < 0.05
+    assert abs(GRID[np.argmin(rho)] - _vertex(p, np.array([age]))[0, 0]) < 0.05
 
 
 @pytest.mark.parametrize("c", [-0.7, 0.0, 0.3])

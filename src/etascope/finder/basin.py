@@ -58,6 +58,7 @@ VERTEX_DECAYING, VERTEX_CONSTANT = (-0.2, 0.2), (-0.5, 0.22)  # its drift from t
 TAILS = 3  # degrees of freedom of the priors of the left slope, its drift, and the vertex's
 STRAY = 0.35  # one deviation of a flank from its line, in decades per decade of steps beyond the longest rung
 NOISE = (math.log(0.01), 1.0)  # log of one deviation of a final loss of the longest rung, as a part of the largest drop
+NORMAL = (RIGHT_DRIFT, RIGHT_SLOPE, SLOPE_DRIFT, SLOPE_DRIFT, NOISE)  # of c, log t, both paces and log noise
 MISFIT = 0.2  # one deviation of ρ against the truth, as a part of ρ
 FLOOR = 0.08  # one deviation of a rung's best possible loss below its lowest, as a part of its drop
 
@@ -197,6 +198,12 @@ class _Model:
         last = self.age_N == self.last_age
         self.around = float(self.x_N[last][np.argmin(self.y_N[last])])
         self.low, self.high = float(seen.x.min()) - 4.0, float(seen.x.max()) + 4.0
+        vertex = VERTEX_DECAYING if seen.decays else VERTEX_CONSTANT
+        tailed = [LEFT_SLOPE, LEFT_DRIFT] + [vertex] * (self.last_age < -NEAR)
+        self.normal, self.tailed = np.array(NORMAL).T, np.array(tailed).T  # means and deviations
+        cliff = np.isfinite(seen.ceiling)
+        self.x_all = np.concatenate([self.x_N, seen.ceiling[cliff]])  # where something is known: points and cliffs
+        self.age_all = np.concatenate([self.age_N, self.age_K[cliff]])
 
     def start(self, rng: np.random.Generator) -> Floats:
         """Walkers: the likeliest of many draws from the prior."""
@@ -214,31 +221,22 @@ class _Model:
 
     def log_posterior(self, p: Floats) -> Floats:
         """Log posterior, up to a constant, shape (G,)."""
-        left, b, log_s, pace_s, right, c, log_t, pace_t, log_noise = p.T
-        log = -0.5 * sum(
-            ((value - mean) / deviation) ** 2
-            for value, (mean, deviation) in (
-                (c, RIGHT_DRIFT),
-                (log_t, RIGHT_SLOPE),
-                (pace_s, SLOPE_DRIFT),
-                (pace_t, SLOPE_DRIFT),
-                (log_noise, NOISE),
-            )
-        )
+        left, right, log_noise = p[:, 0], p[:, 4], p[:, 8]
+        log = -0.5 * (_deviations(p[:, [5, 6, 3, 7, 8]], self.normal) ** 2).sum(axis=1)
         # Learning may set in at once, as if over a cliff, or at the same lr however long the run: Student's tails.
         # And the vertex of an overfitting task may drift twice as far as others.
-        tailed = [(log_s, LEFT_SLOPE), (b, LEFT_DRIFT)]
+        tailed = p[:, [2, 1]]
         if self.last_age < -NEAR:
-            vertex = (_vertex(p, 0.0) - _vertex(p, self.last_age)) / -self.last_age
-            tailed.append((vertex, VERTEX_DECAYING if self.seen.decays else VERTEX_CONSTANT))
-        for value, (mean, deviation) in tailed:
-            log = log - 0.5 * (TAILS + 1) * np.log1p(((value - mean) / deviation) ** 2 / TAILS)
+            at_horizon, at_longest = _vertex(p, np.array([0.0, self.last_age])).T
+            tailed = np.column_stack([tailed, (at_horizon - at_longest) / -self.last_age])
+        log = log - 0.5 * (TAILS + 1) * np.log1p(_deviations(tailed, self.tailed) ** 2 / TAILS).sum(axis=1)
         outside = (left < self.low) | (right > self.high) | (left > right) | (np.abs(log_noise) > 12)
         log = np.where(outside, -np.inf, log)
         stand_in = np.array([-1.0, -0.8, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -4.0])
         p = np.where(outside[:, None], stand_in, p)
 
-        rho = _rho(p, self.x_N, self.age_N)
+        rho_all = _rho(p, self.x_all, self.age_all)
+        rho, rho_cliff = rho_all[:, : len(self.x_N)], rho_all[:, len(self.x_N) :]
         noise = np.exp(p[:, 8])[:, None]
         variance = self.distrust_N**2 * (noise**2 + (MISFIT * rho * (1.0 - rho / 2.0) * self.scale_N) ** 2)
         log = log - 0.5 * np.log(variance).sum(axis=1)
@@ -252,22 +250,33 @@ class _Model:
         log = log - 0.5 * (w * residual**2).sum(axis=1) - 0.5 * (prior_K * (m - mean_K) ** 2).sum(axis=1)
         log = log + 0.5 * (np.log(prior_K) - np.log(normal)).sum(axis=1)
         # What diverges has lost at least half of the drop.
-        cliff = np.flatnonzero(np.isfinite(self.seen.ceiling))
-        short = np.clip(0.5 - _rho(p, self.seen.ceiling[cliff], self.age_K[cliff]), 0.0, None)
+        short = np.maximum(0.5 - rho_cliff, 0.0)
         log = log - 0.5 * ((short / 0.1) ** 2).sum(axis=1)
         return np.asarray(log)
 
 
-def _vertex(p: Floats, age: float) -> Floats:
-    left, b, log_s, pace_s, right, c, log_t, pace_t = p[:, :8].T
-    s, t = np.exp(np.clip(log_s + pace_s * age, -20, 20)), np.exp(np.clip(log_t + pace_t * age, -20, 20))
+def _deviations(values: Floats, prior: Floats) -> Floats:
+    """How far each column lies from its prior's mean, in the prior's deviations."""
+    means, deviations = prior
+    return np.asarray((values - means) / deviations)
+
+
+def _held(values: Floats, most: float) -> Floats:
+    """Values within ±most; `np.clip` takes ten times as long on arrays as small as these."""
+    return np.asarray(np.minimum(np.maximum(values, -most), most))
+
+
+def _vertex(p: Floats, age: Floats) -> Floats:
+    """Where the vertex lies at each age, shape (G, len(age))."""
+    left, b, log_s, pace_s, right, c, log_t, pace_t = p[:, :8].T[:, :, None]
+    s, t = np.exp(_held(log_s + pace_s * age, 20.0)), np.exp(_held(log_t + pace_t * age, 20.0))
     return np.asarray((s * (left + b * age) + t * (right + c * age) + np.log10(s / t)) / (s + t))
 
 
 def _rho(p: Floats, x: Floats, age: Floats) -> Floats:
     left, b, log_s, pace_s, right, c, log_t, pace_t = p[:, :8].T[:, :, None]
-    too_low = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_s + pace_s * age) * (x - left - b * age), -30, 30))
-    too_high = 1.0 / (1.0 + 10.0 ** np.clip(np.exp(log_t + pace_t * age) * (right + c * age - x), -30, 30))
+    too_low = 1.0 / (1.0 + 10.0 ** _held(np.exp(log_s + pace_s * age) * (x - left - b * age), 30.0))
+    too_high = 1.0 / (1.0 + 10.0 ** _held(np.exp(log_t + pace_t * age) * (right + c * age - x), 30.0))
     return np.asarray(np.minimum(1.0, too_low + too_high))
 
 
