@@ -570,11 +570,25 @@ class TestBadInput:
             ({"sinks": print}, "sinks"),
             ({"schedule": Training().handle}, "not of this optimizer"),
             ({"policies": eta.rewind}, "brackets"),
+            ({"limit_bytes": "1GB"}, "limit_bytes is '1GB'"),
+            ({"limit_bytes": 0, "act": True}, "limit_bytes is 0"),
         ],
     )
     def test_options_that_cannot_be_used(self, options: dict[str, Any], says: str) -> None:
         with pytest.raises(OptionError, match=says):
             Training().watch(**options)
+
+    @pytest.mark.parametrize("model", [None, [], [torch.nn.Linear(1, 1), "head"]], ids=repr)
+    def test_a_model_that_is_none(self, model: Any) -> None:
+        with pytest.raises(OptionError, match="model is"):
+            eta.watch(model, Training().optimizer, log=None)
+
+    def test_an_optimizer_whose_step_computes_gradients_anew_is_only_looked_at(self) -> None:
+        training = Training(handle=False)
+        training.optimizer = torch.optim.LBFGS(training.model.parameters())
+        with pytest.raises(OptionError, match="LBFGS computes gradients anew"):
+            training.watch(act=True)
+        training.watch().close()
 
     def test_batches_need_a_horizon_and_batches(self) -> None:
         training = Training(handle=False)
