@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -339,11 +340,56 @@ class TestOddSteps:
         (tmp_path / "file").write_text("")
         training = Training()
         batches = iter(Batches(bad={60, 61, 62}))
-        with training.watch(act=True, snapshots=tmp_path / "file" / "folder") as w:
-            for _ in range(63):
+        with (
+            training.watch(act=True, snapshots=tmp_path / "file" / "folder") as w,
+            pytest.warns(UserWarning, match="snapshots that are left") as told,
+        ):
+            for _ in range(60):
+                training.step(*next(batches), w)
+            assert len(list(w.log.of("complaint"))) == 1  # before there is any need of them
+            for _ in range(3):
                 training.step(*next(batches), w)
         assert [d.action for d in w.decisions] == ["skip", "skip", "stop"] and w.decisions[-1].to_step is None
-        assert w.faults
+        assert w.faults and len(told) == 1
+
+    @pytest.mark.parametrize("lag", [0, 2])
+    @pytest.mark.parametrize("wrong", ["losses", "gradients", "weights"])
+    @ignored("A rewind can only go back")
+    def test_snapshots_whose_files_are_gone(self, wrong: str, lag: int, tmp_path: Path) -> None:
+        def spoil(training: Training) -> None:
+            for parameter in training.model.parameters():
+                parameter.grad.fill_(math.nan)
+
+        training = Training()
+        batches = iter(Batches(bad=range(110, 113) if wrong == "losses" else ()))
+        with training.watch(act=True, lag=lag, snapshots=tmp_path / "kept") as w:
+            for number in range(140):
+                if number == 110:
+                    w._ring.wait()
+                    shutil.rmtree(tmp_path / "kept")
+                    if wrong == "weights":
+                        with torch.no_grad():
+                            training.model[0].weight.mul_(-1)
+                before = spoil if wrong == "gradients" and 110 <= number < 113 else None
+                if not w.should_stop:
+                    training.step(*next(batches), w, before)
+        assert w.decisions and {d.to_step for d in w.decisions} == {None} and list(w.log.of("lost"))
+
+    def test_a_state_whose_snapshots_are_gone(self, tmp_path: Path) -> None:
+        training, batches = Training(), iter(Batches())
+        with training.watch(act=True, snapshots=tmp_path / "kept") as w:
+            for _ in range(60):
+                training.step(*next(batches), w)
+            state = w.state_dict()
+        assert list((tmp_path / "kept").iterdir())  # a checkpoint may name them
+        shutil.rmtree(tmp_path / "kept")
+        with training.watch(act=True, snapshots=tmp_path / "kept") as w:
+            with pytest.warns(UserWarning, match="snapshots that are left"):
+                w.load_state_dict(state)
+            assert not w._controller.steps_kept
+            training.step(*next(batches), w)
+            assert w._controller.steps_kept == (60,)
+        assert not list((tmp_path / "kept").iterdir())  # no state was saved
 
     def test_a_watch_that_is_thrown_away_lets_go(self) -> None:
         training = Training(handle=False)

@@ -135,6 +135,7 @@ class Hands:
         """The steps that the controller would go back to, and whose snapshots are lost."""
         if self.ring is None:
             return []
+        self.ring.look()
         there = {*self.ring.good, self.ring.on_trial}
         return [step for step in controller.steps_kept if step not in there]
 

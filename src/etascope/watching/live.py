@@ -201,8 +201,8 @@ class Watch:
         assert log is not None
         is_out_of_line = controller.signals.is_out_of_line(loss)
         grad = self._grad(is_out_of_line)
-        if is_out_of_line and self._ring is not None:
-            self._forget_lost(self._hands.missing(controller))
+        if self._ring is not None:
+            self._look_for_snapshots(loss, grad)
         step = self._next_step()
         decision = controller.observe(step, loss, lr, grad)
         log.observe(controller.seen, step, loss, lr, grad, self._others(lr))
@@ -339,6 +339,8 @@ class Watch:
                 self._log.close()
             self._hands.step_is_over()
             self._control.close()
+            if self._ring is not None:
+                self._ring.close()
             WATCHES.pop(self._optimizer, None)
 
     # the state
@@ -401,6 +403,7 @@ class Watch:
         self._hands.passing, self._altered = state["passing"], state["altered"]
         self._changed = True
         self._begin(resumed=state["lines"])
+        self._forget_lost(self._hands.missing(saved))
 
     # details: observations
 
@@ -452,12 +455,24 @@ class Watch:
         self._forget_lost(list(self._controller.steps_kept))
         self._prober.renew()
 
+    def _look_for_snapshots(self, loss: float, grad: float | None) -> None:
+        """Look whether the snapshots are there, before an observation that a rewind may be the answer to."""
+        signals = self._controller.signals
+        bad_grad = grad is not None and grad - grad != 0.0
+        if bad_grad or loss > signals.high or signals.fast > signals.high or signals.is_out_of_line(loss):
+            self._forget_lost(self._hands.missing(self._controller))
+
     def _forget_lost(self, steps: list[int]) -> None:
         """Snapshots that are not there, so that none is decided to be gone back to."""
-        if steps:
-            assert self._log is not None
-            self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
-            self._controller.lose(steps)
+        if not steps:
+            return
+        assert self._log is not None
+        self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
+        self._controller.lose(steps)
+        if self._ring is not None and self._ring.fault:
+            self._tell_once(
+                f"A rewind can only go back to the snapshots that are left: {self._ring.fault}", about="snapshots"
+            )
 
     def _others(self, lr: float) -> list[float] | None:
         groups = self._optimizer.param_groups
@@ -505,6 +520,8 @@ class Watch:
         queue, controller = self._queue, self._controller
         while queue is not None and (late := queue.next(at_once)) is not None:
             value, grad = late.take()
+            if self._ring is not None:
+                self._look_for_snapshots(value, grad)
             decision = controller.observe(late.step, value, late.lr, grad)
             assert self._log is not None
             self._log.observe(controller.seen, late.step, value, late.lr, grad, late.lrs)
@@ -599,9 +616,10 @@ class Watch:
             raise OptionError(cause, move)
         self._tell_once(f"{cause} {move} The watch takes no note of it, and the training goes on.")
 
-    def _tell_once(self, said: str) -> None:
-        if said not in self._complained:
-            self._complained.add(said)
+    def _tell_once(self, said: str, about: str = "") -> None:
+        """Warn, and log it: once the same, or once about a thing."""
+        if (about or said) not in self._complained:
+            self._complained.add(about or said)
             warnings.warn(said, stacklevel=4)
             if self._log is not None and not self._closed:
                 self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": said})

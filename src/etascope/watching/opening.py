@@ -73,7 +73,7 @@ def watch(
         probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
         lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
             waited for. A state that is rewound to is then up to so many updates later than the step that it is told by.
-        snapshots: a folder for them; default None: in memory.
+        snapshots: a folder for them; default None: in memory. Files that a saved state names stay there at the end.
         limit_bytes: of all snapshots together; default None, no limit.
         every: updates between two snapshots; default a 25th of the horizon, 25 to 500.
         healthy: observations in line after which a snapshot is good; default 20.
