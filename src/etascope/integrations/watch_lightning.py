@@ -86,7 +86,7 @@ class WatchCallback(Callback):
         loss = self._losses.take()
         if loss is None or self.watch is None:  # training_step returned None: there is no update
             return
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and not self.watch.acts:  # one that acts takes the mean itself
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
         self.watch.observe(loss)
         if self.watch.should_stop:
