@@ -31,7 +31,8 @@ from .snapshots import Ring
 
 __all__ = ["WATCHES", "Watch"]
 
-B, T = TypeVar("B"), TypeVar("T")
+B = TypeVar("B")
+T = TypeVar("T")
 STATE = "etascope.watch-state/1"
 TOGETHER = 16  # observations that a watch that only looks shows its controller at once, while its code is in the caches
 # One watch an optimizer.
