@@ -342,8 +342,8 @@ class TestOddSteps:
         with training.watch(act=True, snapshots=tmp_path / "file" / "folder") as w:
             for _ in range(63):
                 training.step(*next(batches), w)
-        assert [d.action for d in w.decisions] == ["skip", "skip", "stop"] and w.decisions[-1].to_step is None
-        assert w.faults
+        assert [d.action for d in w.decisions] == ["skip", "skip", "skip"] and w.decisions[-1].to_step is None
+        assert "no state left to go back to" in str(w.decisions[-1]) and w.faults and not w.should_stop
 
     def test_a_watch_that_is_thrown_away_lets_go(self) -> None:
         training = Training(handle=False)

@@ -108,8 +108,8 @@ class Watch:
         """The loader's batches, epoch after epoch, until the horizon's updates were made or a policy stops the run.
 
         Batches whose update was left out are made up for by others, so the schedule comes to its end. Where updates are
-        no longer made at all (a gradient scaler whose scale has exploded) it ends too, with a warning: after as many
-        batches without one as the horizon has updates, and a thousand more.
+        no longer made at all (a gradient scaler whose scale has exploded) it ends too, with a warning: after twice as
+        many batches without one as the horizon has updates, and a thousand more.
 
         Raises:
             OptionError: the horizon is not known, or the loader has no batch.
@@ -128,8 +128,8 @@ class Watch:
                 if self._is_over():
                     return
                 made, idle = (now, 0) if (now := self.step) != made else (made, idle + 1)
-                if idle >= (horizon := self._controller.run.horizon or 0) + 1000:
-                    said = f"{idle:,} batches in a row made no update, {made:,} of {horizon:,} were made before them"
+                if idle >= 2 * (horizon := self._controller.run.horizon or 0) + 1000:
+                    said = f"After {idle:,} batches without an update only {made:,} of {horizon:,} updates were made"
                     self._tell_once(f"{said}: the loop is ended here.")
                     return
             if empty:
