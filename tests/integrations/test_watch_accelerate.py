@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,62 @@ def test_an_update_of_two_batches_is_one_observation() -> None:
     assert [(d.step, d.action) for d in run.watch.decisions] == [(20, "skip")]
     x, y = (torch.cat(both) for both in zip(*run.batches[:2], strict=True))
     assert seen[0].loss == pytest.approx(F.cross_entropy(net()(x), y).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("losses", "seen"),
+    [
+        ((0.25, 0.75), [0.5]),
+        ((torch.tensor([0.25]), torch.tensor(0.75)), [0.5]),
+        ((None, None), []),
+        ((torch.ones(2), torch.ones(3)), []),
+        ((0.5, "0.5"), []),
+    ],
+    ids=repr,
+)
+def test_what_is_no_tensor_is_left_to_the_watch(losses: tuple[Any, Any], seen: list[float]) -> None:
+    passive = Run({"log": None}, accumulate=2)
+    for loss in losses:
+        with passive.accelerator.accumulate(passive.model), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert passive.watch.observe(loss) is None
+    assert [o.loss for o in passive.watch.log.observations()] == seen
+    assert seen or "takes no note" in str(told[0].message)
+
+
+def test_a_state_that_is_loaded_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """`accelerator.load_state` loads all there is, to begin an epoch again, say: a passive watch is not in the way."""
+    run = Run({"log": None}, bad=())
+    run.train(save=(20, tmp_path))
+    with pytest.warns(UserWarning, match="has begun already") as told:
+        run.accelerator.load_state(str(tmp_path))
+        run.accelerator.load_state(str(tmp_path))
+    assert [str(w.message) for w in told if "has begun" in str(w.message)] == [str(told[0].message)]
+    run.train(start=20)
+    assert len(list(run.watch.log.observations())) == STEPS + 40
+    run.watch.close()
+    acting = Run({"log": None, "act": True}, bad=())
+    acting.train(save=(20, tmp_path))
+    with pytest.raises(eta.OptionError, match="has begun already"):
+        acting.accelerator.load_state(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore:There is no gradient")
+@pytest.mark.parametrize(("act", "seen"), [(False, 1.5), (True, 1.0)])
+def test_one_place_takes_the_mean_over_processes(act: bool, seen: float) -> None:
+    """The adapter, or the watch itself where it acts (and here there is but one process)."""
+
+    class Two:
+        num_processes, sync_gradients = 2, True
+
+        def reduce(self, loss: torch.Tensor, how: str) -> torch.Tensor:
+            assert how == "mean"
+            return (loss + 2.0) / 2
+
+    run = Run({"log": None, "act": act})
+    run.watch._accelerator = Two()
+    run.watch.observe(torch.tensor(1.0))
+    assert [o.loss for o in run.watch.log.observations()] == [seen]
 
 
 def test_a_sharded_run_is_refused() -> None:

@@ -7,6 +7,7 @@ import os
 import pydoc_data.topics
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers", reason="needs etascope[all]")
 pytest.importorskip("accelerate", reason="needs etascope[all]")
 
+from etascope.integrations import watch_huggingface  # noqa: E402
 from etascope.integrations.huggingface import WatchCallback  # noqa: E402
 from etascope.integrations.watch_huggingface import FILE  # noqa: E402
 
@@ -109,6 +111,35 @@ def test_decisions_are_taken_logged_and_resumed() -> None:
     other = WatchCallback(log=None, resume="elsewhere", **OPTIONS)
     make(other, max_steps=41).train(resume_from_checkpoint="elsewhere")
     assert other.watch.step == 41 and list(other.watch.log.observations())[-1].lr == list(log.observations())[40].lr
+
+
+@pytest.mark.parametrize("act", [False, True])
+@pytest.mark.parametrize(("items", "seen"), [(8, 3.0), (None, 1.5)])
+def test_one_place_takes_the_mean_over_processes(
+    act: bool, items: int | None, seen: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses of 1 here and of 2 there: shares that add up where `Trainer` has divided each by the items of all."""
+
+    class Watched:
+        acts = act
+
+        def observe(self, loss: torch.Tensor) -> None:
+            # One that acts takes the mean over the processes.
+            observed.append(((loss + 2 * loss) / 2 if act else loss).item())
+
+    def reduced(loss: torch.Tensor, how: str) -> torch.Tensor:
+        assert how == "mean" and not act
+        return (loss + 2 * loss) / 2
+
+    observed: list[float] = []
+    monkeypatch.setattr(watch_huggingface, "reduce", reduced)
+    callback = WatchCallback(log=None)
+    callback.watch = Watched()
+    loss = torch.tensor(1.0)
+    callback._look(torch.nn.Linear(1, 1), (), {"num_items_in_batch": items}, {"loss": loss})
+    loss *= 2  # as Trainer does
+    callback.on_pre_optimizer_step(SimpleNamespace(world_size=2, average_tokens_across_devices=True), None, None)
+    assert observed == [seen]
 
 
 def test_a_stop_ends_the_training() -> None:

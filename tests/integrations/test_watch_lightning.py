@@ -181,6 +181,31 @@ def test_a_scaler() -> None:
     assert torch.isfinite(weights(module)).all()
 
 
+@pytest.mark.parametrize("act", [False, True])
+def test_one_place_takes_the_mean_over_processes(act: bool) -> None:
+    """The adapter, or the watch itself where it acts."""
+
+    class Watched:
+        acts, should_stop = act, False
+
+        def observe(self, loss: torch.Tensor) -> None:
+            observed.append(loss.item())
+
+    class Trainer:
+        world_size, accumulate_grad_batches, strategy = 2, 1, property(lambda self: self)
+
+        def reduce(self, loss: torch.Tensor, reduce_op: str) -> torch.Tensor:
+            assert reduce_op == "mean"
+            return (loss + 2.0) / 2
+
+    observed: list[float] = []
+    callback = WatchCallback(log=None)
+    callback.watch = Watched()
+    callback.on_before_backward(Trainer(), None, torch.tensor(1.0))
+    callback.on_before_optimizer_step(Trainer(), None, None)
+    assert observed == [1.0 if act else 1.5]
+
+
 def test_refused() -> None:
     class Manual(Net):
         automatic_optimization = False

@@ -437,6 +437,41 @@ def test_files_are_removed_as_the_ring_turns_but_for_those_that_a_checkpoint_nam
     assert third.good == () and "step 2 is lost" in third.fault
 
 
+@pytest.mark.parametrize("gone", ["snapshot-*.json", "snapshot-*.safetensors", "frozen-*"])
+def test_snapshots_whose_files_are_gone_do_not_count(gone: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[0].requires_grad_(False)
+    ring = Ring(Subject(model, torch.optim.SGD(model[1].parameters(), lr=0.1)), healthy=0, folder=tmp_path)
+    turn(ring, 0, 1)
+    ring.wait()
+    ring.look()
+    assert ring.good == (0, 1) and not ring.fault
+    for file in tmp_path.glob(gone):
+        file.unlink()
+    ring.look()
+    assert ring.good == () and f"its files in {tmp_path} are gone" in ring.fault
+    turn(ring, 2)  # writes what is shared anew
+    ring.wait()
+    assert ring.good == (2,) and ring.rewind() == (2, {})
+
+
+def test_at_the_end_files_go_that_no_checkpoint_names(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[0].requires_grad_(False)
+    subject = Subject(model, torch.optim.SGD(model[1].parameters(), lr=0.1))
+    for saves in (False, True):
+        ring = Ring(subject, healthy=0, folder=tmp_path)
+        turn(ring, 0, 1)
+        saved = ring.state_dict() if saves else {}
+        turn(ring, 2)
+        ring.close()
+        assert len(list(tmp_path.iterdir())) == 5 * saves  # two snapshots, and what they share
+    assert ring.good == (1,) and [s["step"] for s in ring.state_dict()["snapshots"]] == [1]
+    other = Ring(subject, healthy=0, folder=tmp_path)
+    other.load_state_dict({**saved, "snapshots": saved["snapshots"][1:]})
+    assert other.rewind() == (1, {})
+
+
 def test_what_cannot_be_written_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, ring = small(tmp_path)
     turn(ring, 0)

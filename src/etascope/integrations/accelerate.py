@@ -64,11 +64,11 @@ class AcceleratedWatch:
         self.watch = watch
         self._accelerator, self._losses = accelerator, Losses()
 
-    def observe(self, loss: Tensor) -> Decision | None:
+    def observe(self, loss: Any) -> Decision | None:
         """Show a micro-batch's loss, after `accelerator.backward(loss)`; the last one of an update is its observation.
 
         Args:
-            loss: what `accelerator.backward` was given.
+            loss: what `accelerator.backward` was given, a tensor where there are several processes.
 
         Returns:
             The decision, where there is an alarm.
@@ -77,7 +77,8 @@ class AcceleratedWatch:
         if not self._accelerator.sync_gradients:
             return None
         mean = self._losses.take()
-        if self._accelerator.num_processes > 1:
+        several = self._accelerator.num_processes > 1 and isinstance(mean, Tensor)
+        if several and not self.watch.acts:  # one that acts takes the mean itself
             mean = self._accelerator.reduce(mean, "mean")
         return self.watch.observe(mean)
 
@@ -86,8 +87,12 @@ class AcceleratedWatch:
         return self.watch.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the saved run stopped."""
-        self.watch.load_state_dict(state)
+        """Go on where the saved run stopped; in the middle of a run, one that does not act stays as it is.
+
+        Raises:
+            RecordError, OptionError: as `Watch.load_state_dict`.
+        """
+        self.watch.load_with_others(state)
 
     def __enter__(self) -> AcceleratedWatch:
         return self

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..attachment import Handle, inner_optimizer
 from ..watching import watch
+from ..watching.losses import is_number
 from .torch import ScheduleLR
 
 __all__ = ["Losses", "checked", "handle_of", "here"]
@@ -21,18 +22,24 @@ class Losses:
     """The losses of the micro-batches of an update, left on their device."""
 
     def __init__(self) -> None:
-        self._values: list[Tensor] = []
+        self._values: list[Any] = []
 
-    def add(self, loss: Tensor) -> None:
+    def add(self, loss: Any) -> None:
         """One more micro-batch's."""
-        self._values.append(loss.detach())
+        self._values.append(loss.detach() if isinstance(loss, Tensor) else loss)
 
-    def take(self, add_up: bool = False) -> Tensor | None:
-        """Their mean, or sum, and begin anew; None where there is none."""
+    def take(self, add_up: bool = False) -> Any:
+        """Their mean, or sum, and begin anew; None where there is none.
+
+        Where one is no number it is given back as it is: the watch says what is wrong with it.
+        """
         values, self._values = self._values, []
         if len(values) < 2:
             return values[0] if values else None
-        together = torch.stack([value.float() for value in values])
+        if odd := [value for value in values if not is_number(value)]:
+            return odd[0]
+        device = next((value.device for value in values if isinstance(value, Tensor)), None)
+        together = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=device).reshape(()) for v in values])
         return together.sum() if add_up else together.mean()
 
 

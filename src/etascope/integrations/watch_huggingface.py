@@ -90,9 +90,11 @@ class WatchCallback(TrainerCallback):
         if loss is None:
             self._complain()
             return
-        if args.world_size > 1:
-            shares = taken is None and self._add_up and args.average_tokens_across_devices
-            loss = reduce(loss, "sum" if shares else "mean")
+        if args.world_size > 1 and isinstance(loss, Tensor):
+            if taken is None and self._add_up and args.average_tokens_across_devices:
+                loss = loss * args.world_size  # each has a share of it, and they add up
+            if not self.watch.acts:  # one that acts takes the mean itself
+                loss = reduce(loss, "mean")
         self.watch.observe(loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -119,7 +121,7 @@ class WatchCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End the watch."""
-        self._end("stopped" if self.watch is not None and self.watch.should_stop else "over")
+        self._end("stopped" if control.should_training_stop and state.global_step < state.max_steps else "over")
 
     def _end(self, why: str) -> None:
         if self._hook is not None and self.watch is not None:
@@ -151,7 +153,7 @@ class WatchCallback(TrainerCallback):
         if isinstance(loss, Tensor) and loss.numel() == 1:
             # Then each micro-batch's is divided by the items of the whole update.
             self._add_up = kwargs.get("num_items_in_batch") is not None
-            self._losses.add(loss)
+            self._losses.add(loss.detach().clone())  # Trainer multiplies it in place, by the number of processes
 
     def _complain(self) -> None:
         cause = "The model returns no loss, as with compute_loss_func or label smoothing, and Trainer tells none."

@@ -86,7 +86,7 @@ class WatchCallback(Callback):
         loss = self._losses.take()
         if loss is None or self.watch is None:  # training_step returned None: there is no update
             return
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and not self.watch.acts:  # one that acts takes the mean itself
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
         self.watch.observe(loss)
         if self.watch.should_stop:
@@ -110,7 +110,7 @@ class WatchCallback(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """End the watch."""
         if self.watch is not None:
-            self.watch.close("stopped" if self.watch.should_stop else "over")
+            self.watch.close("stopped" if trainer.should_stop else "over")  # by whomever
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the watch, and say what was raised."""

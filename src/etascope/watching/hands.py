@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ class Buffers:
     A batch whose update is left out has gone through the running statistics of the model's normalisations; they are
     put back without it.
 
+    A buffer that holds still, as a mask does, is copied once. That it has changed is seen by the version that torch
+    counts for every tensor; what is written through `.data` is not counted, so at the calls number 2, 4, 8, 16 … those
+    that seem still are compared with their copies. One that did change is copied at each call from then on.
+
     Args:
         models: whose buffers.
     """
@@ -30,32 +35,88 @@ class Buffers:
     def __init__(self, models: Sequence[nn.Module]) -> None:
         owners = {id(module): module for model in models for module in model.modules()}
         self._places = [(m._buffers, name) for m in owners.values() for name in m._buffers]
-        self._kept: list[Tensor | None] = []
+        self._kept: list[_Kept] = []
+        self._calls = 0
 
     @torch.no_grad()
     def keep(self) -> None:
         """Keep them as they are now."""
-        now = [own[name] for own, name in self._places]
-        if len(self._kept) == len(now) and all(map(_fits, self._kept, now)):
-            torch._foreach_copy_([k for k in self._kept if k is not None], [t for t in now if t is not None])
-        else:
-            self._kept = [None if t is None else t.detach().clone() for t in now]
+        self._calls = n = self._calls + 1
+        if len(self._kept) != len(self._places):
+            self._kept = [_Kept(own[name]) for own, name in self._places]
+            return
+        compare = not n & (n - 1)
+        copies: list[Tensor] = []
+        moved: list[Tensor] = []
+        for kept, (own, name) in zip(self._kept, self._places, strict=True):
+            now = own[name]
+            if kept.is_to_be_copied(now, compare):
+                copies.append(kept.copy)  # type: ignore[arg-type]
+                moved.append(now)  # type: ignore[arg-type]
+        if moved:
+            torch._foreach_copy_(copies, moved)
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Put them back as they were kept."""
         for (own, name), kept in zip(self._places, self._kept, strict=False):
-            now = own[name]
-            if kept is not None and _fits(kept, now):
-                now.copy_(kept)  # type: ignore[union-attr]
-            else:
-                own[name] = None if kept is None else kept.clone()
+            if not kept.is_still(now := own[name]):
+                own[name] = kept.put_into(now)
 
 
-def _fits(kept: Tensor | None, now: Tensor | None) -> bool:
-    if kept is None or now is None:
-        return kept is now
-    return kept.shape == now.shape and kept.dtype == now.dtype and kept.device == now.device
+class _Kept:
+    """The copy of a buffer, and how to tell that the buffer is what it was."""
+
+    __slots__ = ("copy", "moves", "of", "version")
+
+    def __init__(self, now: Tensor | None) -> None:
+        self.moves = False  # it was seen to, where torch does not count
+        self._clone(now)
+
+    def _clone(self, now: Tensor | None) -> None:
+        self.copy = None if now is None else now.detach().clone()
+        self._is_of(now)
+
+    def _is_of(self, now: Tensor | None) -> None:
+        self.of = None if now is None else weakref.ref(now)
+        self.version = -1 if now is None or now.is_inference() else now._version
+
+    def is_still(self, now: Tensor | None) -> bool:
+        """Whether it is what was copied, as far as torch counts."""
+        if now is None or self.of is None:
+            return now is None and self.of is None
+        return self.of() is now and not self.moves and self.version >= 0 and self.version == now._version
+
+    def is_to_be_copied(self, now: Tensor | None, compare: bool) -> bool:
+        """Whether it has changed and fits into the copy; where it does not fit, it was cloned."""
+        if self.is_still(now):
+            self.moves = compare and now is not None and not _same(self.copy, now)
+            return self.moves
+        if now is None or not _fits(self.copy, now):
+            self._clone(now)
+            return False
+        if self.of is not None and self.of() is now and self.version >= 0:
+            self.version = now._version
+        else:
+            self._is_of(now)
+        return True
+
+    def put_into(self, now: Tensor | None) -> Tensor | None:
+        """What was copied, in the buffer itself where it fits."""
+        if now is not None and _fits(self.copy, now):
+            return now.copy_(self.copy)  # type: ignore[arg-type]
+        return None if self.copy is None else self.copy.clone()
+
+
+def _fits(kept: Tensor | None, now: Tensor) -> bool:
+    return kept is not None and kept.shape == now.shape and kept.dtype == now.dtype and kept.device == now.device
+
+
+def _same(kept: Tensor | None, now: Tensor) -> bool:
+    try:
+        return kept is not None and torch.equal(kept, now)
+    except (NotImplementedError, RuntimeError):  # sparse ones, say: they are copied then
+        return False
 
 
 class Hands:
@@ -135,6 +196,7 @@ class Hands:
         """The steps that the controller would go back to, and whose snapshots are lost."""
         if self.ring is None:
             return []
+        self.ring.look()
         there = {*self.ring.good, self.ring.on_trial}
         return [step for step in controller.steps_kept if step not in there]
 

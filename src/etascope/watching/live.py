@@ -33,6 +33,8 @@ from .snapshots import Ring
 __all__ = ["WATCHES", "Watch"]
 
 B = TypeVar("B")
+T = TypeVar("T")
+STATE = "etascope.watch-state/1"
 TOGETHER = 16  # observations that a watch that only looks shows its controller at once, while its code is in the caches
 # One watch an optimizer.
 WATCHES: weakref.WeakKeyDictionary[torch.optim.Optimizer, weakref.ref[Watch]] = weakref.WeakKeyDictionary()
@@ -150,7 +152,7 @@ class Watch:
                 sharpness is probed now and then by up to nine calls. Default None.
 
         Returns:
-            The decision, where there is an alarm.
+            The decision, where there is an alarm, be it of a probe.
 
         Raises:
             OptionError: the loss is no number, and the watch acts. One that does not act says so once, in the log too,
@@ -203,8 +205,8 @@ class Watch:
         assert log is not None
         is_out_of_line = controller.signals.is_out_of_line(loss)
         grad = self._grad(is_out_of_line)
-        if is_out_of_line and self._ring is not None:
-            self._forget_lost(self._hands.missing(controller))
+        if self._ring is not None:
+            self._look_for_snapshots(loss, grad)
         step = self._next_step()
         decision = controller.observe(step, loss, lr, grad)
         log.observe(controller.seen, step, loss, lr, grad, self._others(lr))
@@ -213,7 +215,7 @@ class Watch:
             self._hands.calm()
         if step >= self._prober.next:
             if decision is None or not decision.taken or decision.action == "restore":
-                self._probe(step, closure)
+                decision = self._probe(step, closure) or decision
             else:
                 self._prober.reset()
         if controller.news or controller.turned or controller.factor != self._factor:
@@ -231,7 +233,7 @@ class Watch:
             return None
         decision = self._catch_up_with_observations()
         if is_due:
-            self._probe(step, closure)
+            decision = self._probe(step, closure) or decision
             self._follow_up(None)
         return decision
 
@@ -260,20 +262,17 @@ class Watch:
         return step
 
     def validate(self, loss: Any) -> None:
-        """Show a validation loss, now and then.
+        """Show a validation loss, now and then. After the end of the watch it is not noted, which is said once.
 
         Raises:
             OptionError: it is no number, and the watch acts.
         """
-        if self._closed or not is_number(loss):
-            self._complain(no_loss(loss), "Give the validation loss as a number, within the watch's `with` block.")
-        elif self._act:
-            self._validate(number_of(loss))
+        if self._closed:
+            self._tell_once("The watch is closed: validate within its `with` block. No note is taken of this loss.")
+        elif not is_number(loss):
+            self._complain(no_loss(loss), "Give the validation loss as a number.")
         elif not self._is_broken:
-            try:
-                self._validate(number_of(loss))
-            except Exception as error:
-                self._give_up(error)
+            self._attempt(lambda: self._validate(number_of(loss)), None)
 
     def _validate(self, value: float) -> None:
         if self._log is None:
@@ -291,6 +290,11 @@ class Watch:
         return self._control.step
 
     @property
+    def acts(self) -> bool:
+        """Whether decisions are carried out."""
+        return self._act
+
+    @property
     def should_stop(self) -> bool:
         """Whether a policy has stopped the run."""
         return self._controller.should_stop
@@ -301,8 +305,8 @@ class Watch:
         if self._log is None:
             self._begin()
         assert self._log is not None
-        if self._put_off:
-            self._catch_up_with_observations()
+        if self._put_off and not self._is_broken:
+            self._attempt(self._catch_up_with_observations, None)
         return self._log.log
 
     @property
@@ -320,7 +324,13 @@ class Watch:
         return why(self.log, step)
 
     def checks(self) -> dict[str, str]:
-        """Each check by its code: when it spoke last, "quiet", or why it does not apply."""
+        """Each check by its code: when it spoke last, "quiet", or why it does not apply.
+
+        Empty where a watch that does not act has failed.
+        """
+        return {} if self._is_broken else self._attempt(self._checks, {})
+
+    def _checks(self) -> dict[str, str]:
         if self._put_off:
             self._catch_up_with_observations()
         return self._controller.checks()
@@ -331,22 +341,35 @@ class Watch:
             return
         try:
             if self._log is not None and not self._is_broken:
-                self._drain()
-                self._controller.end(self.step, why)
-                self._follow_up(None)
-                self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
+                self._attempt(lambda: self._end(why), None)
         finally:
             self._closed = True
             if self._log is not None:
                 self._log.close()
             self._hands.step_is_over()
             self._control.close()
+            if self._ring is not None:
+                self._ring.close()
             WATCHES.pop(self._optimizer, None)
+
+    def _end(self, why: str) -> None:
+        assert self._log is not None
+        self._drain()
+        self._controller.end(self.step, why)
+        self._follow_up(None)
+        self._log.write("end", {"seen": self._controller.seen, "step": self.step, "why": why})
 
     # the state
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, snapshots included, for `torch.save`; belongs into every checkpoint of a watch that acts."""
+        """All of it, snapshots included, for `torch.save`; belongs into every checkpoint of a watch that acts.
+
+        That of a watch that failed, which one that does not act survives, says only so: who loads it begins anew.
+        """
+        failed = {"schema": STATE, "failed": True}
+        return failed if self._is_broken else self._attempt(self._state_dict, failed)
+
+    def _state_dict(self) -> dict[str, Any]:
         if self._log is None:
             self._begin()
         assert self._log is not None
@@ -354,7 +377,7 @@ class Watch:
         self._log.flush()
         self._prober.reset()  # a probe that was begun begins again, here as in the run that goes on from this state
         return {
-            "schema": "etascope.watch-state/1",
+            "schema": STATE,
             "run": self._run_id,
             "controller": self._controller.to_json(),
             "control": self._control.state_dict(),
@@ -376,10 +399,13 @@ class Watch:
             RecordError: no state of a watch, or one of a newer etascope.
             OptionError: this watch was given other policies, or has begun already. Nothing was changed then.
         """
-        if not isinstance(state, dict) or state.get("schema") != "etascope.watch-state/1":
+        if not isinstance(state, dict) or state.get("schema") != STATE:
             raise RecordError("This is no state of a watch.", "Give what Watch.state_dict() returned.")
         if self._log is not None:
             raise OptionError("The watch has begun already.", "Load its state before the first observation.")
+        if state.get("failed"):
+            self._complain("The saved watch had failed before its state was saved.", "Begin anew, without that state.")
+            return
         saved, here = Controller.from_json(state["controller"]), self._controller
         if [p.to_json() for p in saved.policies] != [p.to_json() for p in self._controller.policies]:
             raise OptionError(
@@ -409,6 +435,17 @@ class Watch:
         self._begin(resumed=state["lines"])
         if here.run.horizon not in (None, saved.run.horizon):
             self._extend(here.run.horizon)
+        self._forget_lost(self._hands.missing(saved))
+
+    def load_with_others(self, state: dict[str, Any]) -> None:
+        """As `load_state_dict`, for a framework that loads all its states at once, be it in the middle of a run.
+
+        A watch that has begun by then, and does not act, stays as it is, and says so once.
+        """
+        if self._log is None:
+            self.load_state_dict(state)
+        else:
+            self._complain("The watch has begun already.", "Load its state before the first observation.")
 
     # details: observations
 
@@ -459,12 +496,24 @@ class Watch:
         self._forget_lost(list(self._controller.steps_kept))
         self._prober.renew()
 
+    def _look_for_snapshots(self, loss: float, grad: float | None) -> None:
+        """Look whether the snapshots are there, before an observation that a rewind may be the answer to."""
+        signals = self._controller.signals
+        bad_grad = grad is not None and grad - grad != 0.0
+        if bad_grad or loss > signals.high or signals.fast > signals.high or signals.is_out_of_line(loss):
+            self._forget_lost(self._hands.missing(self._controller))
+
     def _forget_lost(self, steps: list[int]) -> None:
         """Snapshots that are not there, so that none is decided to be gone back to."""
-        if steps:
-            assert self._log is not None
-            self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
-            self._controller.lose(steps)
+        if not steps:
+            return
+        assert self._log is not None
+        self._log.write("lost", {"seen": self._controller.seen, "step": self.step, "steps": steps})
+        self._controller.lose(steps)
+        if self._ring is not None and self._ring.fault:
+            self._tell_once(
+                f"A rewind can only go back to the snapshots that are left: {self._ring.fault}", about="snapshots"
+            )
 
     def _others(self, lr: float) -> list[float] | None:
         groups = self._optimizer.param_groups
@@ -492,9 +541,10 @@ class Watch:
         loss = loss if self._alone else mean_of_all(loss, self._optimizer)
         queue.add(Late.of(step, lr, self._others(lr), loss, norm))
         self._control.made()
-        if step >= self._prober.next:
-            self._probe(step, None)
-        return self._drain(at_once=self._controller.troubled, pending=True)
+        probed = self._probe(step, None) if step >= self._prober.next else None
+        if probed is not None:
+            self._follow_up(probed, pending=True)
+        return self._drain(at_once=self._controller.troubled, pending=True) or probed
 
     def _catch_up_with_observations(self) -> Decision | None:
         """Show the controller what was put off; returns the last decision."""
@@ -515,24 +565,27 @@ class Watch:
         queue, controller = self._queue, self._controller
         while queue is not None and (late := queue.next(at_once)) is not None:
             value, grad = late.take()
+            if self._ring is not None:
+                self._look_for_snapshots(value, grad)
             decision = controller.observe(late.step, value, late.lr, grad)
             assert self._log is not None
             self._log.observe(controller.seen, late.step, value, late.lr, grad, late.lrs)
             if decision is None and self._ring is not None:
                 self._hands.calm()
-            elif decision is not None and decision.taken and decision.action in ("rewind", "stop"):
-                queue.clear()
             self._follow_up(decision, pending)
             first = first or decision
         return first
 
-    def _probe(self, step: int, closure: Callable[[], Any] | None) -> None:
-        """Have a look at every layer; the third one tells."""
+    def _probe(self, step: int, closure: Callable[[], Any] | None) -> Decision | None:
+        """Have a look at every layer; the third one tells, and may raise an alarm."""
+        if not self._act and self._hands.has_changed():  # where the watch acts, each observation looks
+            self._prober.renew()
         probe = self._prober.look(step, self._controller.signals.lr, closure)
-        if probe is not None:
-            assert self._log is not None
-            self._log.write("probe", {"seen": self._controller.seen, "step": step, **probe.to_json()})
-            self._controller.probe(step, probe)
+        if probe is None:
+            return None
+        assert self._log is not None
+        self._log.write("probe", {"seen": self._controller.seen, "step": step, **probe.to_json()})
+        return self._controller.probe(step, probe)
 
     def _see_altered(self, found: tuple[float, float] | None) -> Decision | None:
         """Somebody else wrote the lr, or has stopped doing so; returns what was decided of late observations."""
@@ -559,7 +612,10 @@ class Watch:
         assert log is not None
         if decision is not None and decision.taken:
             self._hands.carry_out(decision, pending)
-            self._changed = self._changed or decision.action in ("rewind", "stop")
+            if decision.action in ("rewind", "stop"):
+                self._changed = True
+                if self._queue is not None:
+                    self._queue.clear()
             if decision.action != "restore":
                 self._prober.reset()
         if controller.news:
@@ -612,12 +668,23 @@ class Watch:
             raise OptionError(cause, move)
         self._tell_once(f"{cause} {move} The watch takes no note of it, and the training goes on.")
 
-    def _tell_once(self, said: str) -> None:
-        if said not in self._complained:
-            self._complained.add(said)
+    def _tell_once(self, said: str, about: str = "") -> None:
+        """Warn, and log it: once the same, or once about a thing."""
+        if (about or said) not in self._complained:
+            self._complained.add(about or said)
             warnings.warn(said, stacklevel=4)
             if self._log is not None and not self._closed:
                 self._log.write("complaint", {"seen": self._controller.seen, "step": self.step, "said": said})
+
+    def _attempt(self, do: Callable[[], T], otherwise: T) -> T:
+        """What it returns; `otherwise` where it fails, and the watch does not act."""
+        if self._act:
+            return do()
+        try:
+            return do()
+        except Exception as error:
+            self._give_up(error)
+            return otherwise
 
     def _give_up(self, error: Exception) -> None:
         """A watch that does not act is never in the way of the training."""

@@ -77,7 +77,7 @@ def watch(
         probe_every: updates between two looks at every layer; default a hundredth of the horizon, at least 50; 0: none.
         lag: observations by which decisions come late; default 0 on the CPU, 8 elsewhere, so that a device is not
             waited for. A state that is rewound to is then up to so many updates later than the step that it is told by.
-        snapshots: a folder for them; default None: in memory.
+        snapshots: a folder for them; default None: in memory. Files that a saved state names stay there at the end.
         limit_bytes: of all snapshots together; default None, no limit.
         every: updates between two snapshots; default a 25th of the horizon, 25 to 500.
         healthy: observations in line after which a snapshot is good; default 20.
@@ -87,7 +87,8 @@ def watch(
             time, as `pearce_hall` does, decides nothing, and is not counted; the log has its factors.
 
     Raises:
-        OptionError: an argument cannot be used, or the optimizer is watched already.
+        OptionError: an argument cannot be used; the optimizer is watched already; or it is LBFGS, whose step computes
+            gradients anew, and the watch is to act.
 
     >>> import etascope as eta
     >>> net = nn.Linear(2, 1)
@@ -105,10 +106,11 @@ def watch(
     """
     given = tuple(policies_of(policies))
     optimizer = inner_optimizer(optimizer)
+    _check_trained(model, optimizer, act)
     _check_parts(optimizer, schedule, scaler, sinks, act)
     bound_schedule, peak = lr_driven(schedule)
     horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
-    _check_counts(1, horizon=horizon, grad_every=grad_every, every=every, keep=keep)
+    _check_counts(1, horizon=horizon, grad_every=grad_every, every=every, keep=keep, limit_bytes=limit_bytes)
     _check_counts(0, probe_every=probe_every, lag=lag, healthy=healthy, interventions=interventions)
     _check_bounds(bounds)
     devices = {p.device.type for group in optimizer.param_groups for p in group["params"]}
@@ -136,6 +138,17 @@ def watch(
         model, optimizer, schedule, scaler, controller, ring, log, tuple(sinks),
         grad_every or (1 if act else GRADIENTS), probe_every,
     )  # fmt: skip
+
+
+def _check_trained(model: Any, optimizer: torch.optim.Optimizer, act: bool) -> None:
+    models = [model] if isinstance(model, nn.Module) else model if isinstance(model, Sequence) else []
+    if not models or not all(isinstance(one, nn.Module) for one in models):
+        raise OptionError(f"model is {model!r}.", "Give the torch.nn.Module that is trained, or a list of several.")
+    if act and isinstance(optimizer, torch.optim.LBFGS):
+        raise OptionError(
+            "The step of LBFGS computes gradients anew, so an update cannot be left out.",
+            "Only look (act=False), or train by an optimizer whose step takes the gradients that are there.",
+        )
 
 
 def _check_parts(optimizer: torch.optim.Optimizer, schedule: Any, scaler: Any, sinks: Any, act: bool) -> None:

@@ -108,6 +108,13 @@ class Ring:
 
     # its turns
 
+    def look(self) -> None:
+        """Drop the snapshots whose files are gone; `fault` says which."""
+        for snapshot in self._settled():
+            if snapshot.state is None and not self._is_on_disk(snapshot):
+                snapshot.fault = f"its files in {self._folder} are gone"
+        self._settled()
+
     def take(self, step: int, extra: Mapping[str, Any] | None = None) -> bool:
         """Take a snapshot, on trial. Nothing is taken while another is on trial.
 
@@ -122,6 +129,7 @@ class Ring:
             OptionError: the limit has no room for two snapshots, at the first one (later ones, whose size grew, are
                 left out, and `fault` says it); the step is not a later one; see also `Subject.capture`.
         """
+        self.look()
         snapshots = self._settled()
         if snapshots and not snapshots[-1].good:
             return False
@@ -186,6 +194,15 @@ class Ring:
     def clear(self) -> None:
         """Drop them all: the model or the optimizer has other parameters now."""
         for snapshot in self._settled():
+            self._drop(snapshot)
+
+    def close(self) -> None:
+        """Remove the files that no saved state names; what is in memory stays."""
+        if self._folder is None:
+            return
+        self.wait()
+        self._frozen_on_disk = None, ""
+        for snapshot in [s for s in self._snapshots if s.name not in self._pinned]:
             self._drop(snapshot)
 
     def wait(self) -> None:
@@ -322,8 +339,13 @@ class Ring:
         assert state is not None
         return state
 
+    def _is_on_disk(self, snapshot: _Snapshot) -> bool:
+        assert self._folder is not None
+        names = [f"{snapshot.name}.json", f"{snapshot.name}.safetensors", snapshot.frozen]
+        return all((self._folder / name).exists() for name in names if name)
+
     def _settled(self) -> list[_Snapshot]:
-        """The snapshots, without those that could not be written."""
+        """The snapshots, without those that are lost."""
         for snapshot in [s for s in self._snapshots if s.fault]:
             self._tell(f"The snapshot of step {snapshot.step} is lost: {snapshot.fault}")
             if self._frozen_on_disk[1] == snapshot.frozen:
