@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import etascope as eta
 from etascope.errors import OptionError
 from etascope.integrations import sinks
+from etascope.watcher.run import LayerProbe, Probe
 
 from .digits import batches, net
 
@@ -116,6 +117,42 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run.finish()
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert file.stat().st_size > 10_000 and b"watch/loss" in file.read_bytes()
+
+
+def test_wandb_beside_metrics_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways of the docstring: an axis of one's own, and a run of the watch's own."""
+    for name, value in {"MODE": "offline", "SILENT": "true", "ERROR_REPORTING": "false", "CONSOLE": "off"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb = pytest.importorskip("wandb", reason="needs etascope[watch]")
+    mine = wandb.init(mode="offline", dir=str(tmp_path / "mine"), project="etascope-tests")
+    own = wandb.init(mode="offline", dir=str(tmp_path / "own"), project="etascope-tests", reinit="create_new")
+    try:
+        mine.define_metric("step")
+        mine.define_metric("train/*", step_metric="step")
+        shared, apart = sinks.Wandb(mine), sinks.Wandb(own)
+        for i in range(0, 30, 10):
+            line = {"kind": "steps", "seen": i, "step": i, "loss": [1.0] * 10, "lr": [0.1] * 10}
+            before = mine.step
+            apart(line)
+            assert mine.step == before
+            shared(line)
+            assert mine.step == before + 10
+            mine.log({"step": i, f"train/at_{i}": 0.5})
+            mine.log({f"dropped/at_{i}": 0.5}, step=i)
+        kept = set(dict(mine.summary))
+    finally:
+        own.finish()
+        mine.finish()
+    assert {name for name in kept if "/at_" in name} == {"train/at_0", "train/at_10", "train/at_20"}
+
+
+def test_what_a_probe_finds() -> None:
+    probe = Probe({"0": LayerProbe(0.1, 0.2, 0.3)}, 4.0, 0.5, 6.0, 7.0)
+    found = {s.name: s.value for s in sinks.scalars({"kind": "probe", "seen": 3, "step": 3, **probe.to_json()})}
+    assert found == {
+        "watch/update_ratio/0": 0.1, "watch/effective_lr/0": 0.2, "watch/sign/0": 0.3, "watch/noise_scale": 4.0,
+        "watch/alignment": 0.5, "watch/sharpness": 6.0, "watch/bound": 7.0,
+    }  # fmt: skip
 
 
 def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

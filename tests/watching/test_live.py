@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import torch
 
 import etascope as eta
 from etascope.errors import OptionError, RecordError
+from etascope.records import run
 from etascope.watcher import LogWriter, controller, replay
 from etascope.watcher.policies import Alarm
+from etascope.watcher.run import LayerProbe, Probe
 
 from .training import HORIZON, Batches, Training
 
@@ -541,6 +544,13 @@ class TestReplay:
             assert why.lr == used[step] and why.exact
             assert (why.peak * why.scale) * why.schedule == why.lr
         assert "rewind 0.5" in str(w.why(150)) and "rewound to step" in str(w.why(150))
+
+    def test_the_format_is_described(self) -> None:
+        described = run.__doc__ or ""
+        with Training().watch() as w:
+            header = w.log.header
+        names = [*header, *(f.name for f in fields(Probe)), *(f.name for f in fields(LayerProbe))]
+        assert [name for name in names if f'"{name}"' not in described] == ["kind"]  # which all lines have
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, tmp_path: Path) -> None:
         script = [sys.executable, str(Path(__file__).with_name("training.py"))]

@@ -63,7 +63,7 @@ def scalars(line: Mapping[str, Any]) -> Iterator[Scalar]:
         for layer, found in (line.get("layers") or {}).items():
             for name, value in found.items():
                 yield Scalar(step, f"watch/{name}/{layer}", float(value))
-        for name in ("noise_scale", "sharpness", "bound"):
+        for name in ("noise_scale", "alignment", "sharpness", "bound"):
             if line.get(name) is not None:
                 yield Scalar(step, f"watch/{name}", float(line[name]))
 
@@ -201,7 +201,14 @@ class MLflow(_Sink):
 class Wandb(_Sink):
     """Into a run of Weights & Biases: by an axis of its own, `watch/step`; what is said is in the summary.
 
-    The run is not finished by it.
+    The run is not finished by it. Each row moves the run's own step on, 64 rows at once, and W&B drops what is logged
+    with a `step=` below that. So log your own metrics without `step=`, by an axis of their own:
+
+        run.define_metric("step")
+        run.define_metric("train/*", step_metric="step")
+        run.log({"step": i, "train/loss": loss})
+
+    or give the watch a run of its own: `Wandb(wandb.init(group="mine", reinit="create_new"))`.
 
     Args:
         run: what `wandb.init` returned; default None: the one that is active.

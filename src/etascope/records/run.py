@@ -2,15 +2,18 @@
 
 The log of a run is JSONL, one object a line, each with its `kind`:
 
-    header      first: {"schema": "etascope.watch/1", "optimizer", "rule", "schedule", "peaks", "horizon", "layers",
-                "act", "policies", "settings", "versions"}
+    header      first: {"schema": "etascope.watch/1", "run", "optimizer", "rule", "schedule", "peak", "peaks",
+                "horizon", "groups", "layers", "act", "policies", "settings", "controller", "versions"}; "run" is a
+                name of its own for each run, "peak" the first param group's peak lr and "peaks" those of all (None
+                without a handle), "groups" how many there are, "controller" what a replay begins with
     steps       a block of observations: {"seen": s, "step": n, "loss": [...], "lr": [...]}; the i-th of them is
                 observation s + i, of the update that would be number n + i (counted from 0); "lrs", for each the
                 lrs of the further param groups, where these are not all equal to "lr"; "grad": [[i, norm], ...] where
                 the gradient's norm was taken
     val         {"seen", "step", "loss"}: a validation loss
     probe       {"seen", "step", "layers": {name: {"update_ratio", "effective_lr", "sign"}}, "noise_scale",
-                "sharpness", "bound"}: what is sampled now and then; a key is left out where it does not apply
+                "alignment", "sharpness", "bound"}: what is sampled now and then; a key is left out where it does not
+                apply
     factors     {"seen", "step", "scale", "own", "factors": {name: factor}}: from that observation on, lr =
                 (peak · scale) · schedule; the scale is `own`, the user's part, times their product within its bounds
     changed     {"seen", "step", "found", "written"}: somebody else wrote the lr
