@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from etascope.records import Decision
 from etascope.watcher import Controller, early_stop, follow, hypergradient, pearce_hall, rewind
 from etascope.watcher.policies import policies_of
 
-from .runs import controller, cosine, falling, feed, notes, probe
+from .runs import HORIZON, controller, cosine, falling, feed, notes, probe
 
 ALL = (rewind(), follow(), hypergradient(), pearce_hall(), early_stop(), eta.plateau(patience=2))
 number = st.one_of(st.floats(-5, 5), st.sampled_from([math.nan, math.inf, -math.inf, 1e30, 0.0]))
@@ -87,8 +88,42 @@ def test_states_that_are_lost_are_not_gone_back_to() -> None:
     watcher = controller()
     feed(watcher, falling()[:300])
     watcher.lose(watcher.steps_kept)
-    (*_, decision) = feed(watcher, [9.0] * 3, first=300)
-    assert decision.action == "stop" and decision.to_step is None
+    decisions = feed(watcher, [9.0] * 3, first=300)
+    assert [(d.action, d.to_step) for d in decisions] == [("skip", None)] * 3
+    assert "there is no state left to go back to" in str(decisions[-1]) and not watcher.should_stop
+    feed(watcher, falling()[300:330], first=300)  # in line again: there is a new one
+    assert [kept.good for kept in watcher.kept] == [True]
+
+
+def test_a_state_that_an_alarm_takes_back_is_not_asked_for() -> None:
+    """ETA005 comes at the end of a block, after that block's last observation has asked for a state to be kept."""
+    rng = np.random.default_rng(0)
+    losses = [2.3 + (0.03 if i < 20 else 0.6) * float(rng.standard_normal()) for i in range(HORIZON)]
+    for every in range(140, 160):
+        watcher = controller(every=every)
+        for i, loss in enumerate(losses[:400]):
+            watcher.observe(i, loss, 1e-2, 1.0)
+            assert not watcher.take or watcher.kept[-1].step == i
+
+
+def test_checks_go_on_speaking_in_a_long_run() -> None:
+    """Blocks are joined when there are many; when a check spoke last is counted in blocks as they came."""
+    rng = np.random.default_rng(0)
+    losses = [2.3 + (0.03 if i < 20 else 0.6) * float(rng.standard_normal()) for i in range(12_000)]
+    watcher = controller(horizon=None, act=False)
+    codes = [(d.code, d.step) for d in feed(watcher, losses, lr=1e-2)]
+    late = [step for code, step in codes if code == "ETA005" and step > 8_000]
+    assert len(watcher.signals.blocks) < watcher.signals.ended and late
+
+
+def test_the_lr_in_a_sentence_is_the_lr_that_is_made() -> None:
+    watcher = controller(policies=(rewind(skips=0, rewarm=10),), bounds=(0.5, 10.0))
+    feed(watcher, falling()[:300], lr=1e-2)
+    first = watcher.observe(300, 9.0, 1e-2, 1.0)
+    feed(watcher, falling()[300:303], lr=lambda step: 1e-2 * watcher.factor, first=300)
+    second = watcher.observe(303, 9.0, 1e-2 * watcher.factor, 1.0)
+    assert first is not None and "lr 1e-2 → 5e-3" in str(first)
+    assert second is not None and "the lr as it was" in str(second)  # within a rewarm, and at the bound
 
 
 def test_the_horizon_may_change() -> None:

@@ -146,10 +146,34 @@ class TestRewind:
         state, answer = policy.alarmed(policy.init(), Alarm("ETA003", ""), scene(late=True))
         assert answer is not None and answer.action == "rewind" and state.cut == 1.0
 
-    def test_without_a_good_state_it_stops(self) -> None:
+    def test_without_any_loss_that_was_finite_it_stops(self) -> None:
         policy = rewind(skips=0)
-        _, answer = policy.alarmed(policy.init(), Alarm("ETA001", ""), scene(good=()))
+        _, answer = policy.alarmed(policy.init(), Alarm("ETA001", ""), Scene(Signals(1000), 0, (), 1e-3))
         assert answer is not None and answer.action == "stop"
+
+    def test_without_a_state_left_it_holds_or_cuts(self) -> None:
+        policy = rewind(skips=0, hold=2)
+        state, answers = policy.init(), []
+        for _ in range(3):
+            state, answer = policy.alarmed(state, Alarm("ETA003", ""), scene(good=()))
+            assert answer is not None
+            answers.append((answer.action, answer.anew))
+        assert answers == [("skip", False), ("skip", False), ("none", True)] and state.cut == 1.0
+        state, answer = policy.alarmed(policy.init(), Alarm("ETA002", "", of="weights"), scene(good=()))
+        assert answer is not None and answer.action == "scale" and state.cut == 0.5
+
+    def test_the_cut_has_an_end(self) -> None:
+        policy, at = rewind(skips=0, factor=0.01, forgive=1), scene()
+        state = policy.init()
+        for _ in range(400):
+            state, _ = policy.alarmed(state, Alarm("ETA002", "", of="weights"), at)
+            state, _ = policy.observed(state, 1.0, at)
+        assert state.cut > 0
+
+    @pytest.mark.parametrize("options", [{"hold": math.inf}, {"attempts": math.inf}, {"rewarm": 2.5}])
+    def test_counts_are_whole_and_finite(self, options: dict[str, float]) -> None:
+        with pytest.raises(eta.OptionError, match="rewind"):
+            rewind(**options)  # type: ignore[arg-type]
 
     def test_attempts_are_forgotten_and_the_cut_is_not(self) -> None:
         policy, at = rewind(skips=0, forgive=30), scene()

@@ -353,7 +353,8 @@ class TestOddSteps:
             assert len(list(w.log.of("complaint"))) == 1  # before there is any need of them
             for _ in range(3):
                 training.step(*next(batches), w)
-        assert [d.action for d in w.decisions] == ["skip", "skip", "stop"] and w.decisions[-1].to_step is None
+        assert [d.action for d in w.decisions] == ["skip", "skip", "skip"] and w.decisions[-1].to_step is None
+        assert "no state left to go back to" in str(w.decisions[-1]) and not w.should_stop
         assert w.faults and len(told) == 1
 
     @pytest.mark.parametrize("lag", [0, 2])

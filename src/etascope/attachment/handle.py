@@ -49,8 +49,8 @@ class Handle:
     # Slots are found faster, and every update pays for it.
     __slots__ = (
         "__weakref__", "_added", "_attached", "_blocks", "_clock", "_complete", "_current", "_entries", "_groups",
-        "_here", "_hooks", "_known", "_look_at", "_optimizer", "_passing", "_peaks", "_scale", "_scaled", "_setup",
-        "_size", "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
+        "_here", "_hooks", "_known", "_look_at", "_lrs", "_optimizer", "_passing", "_peaks", "_scale", "_scaled",
+        "_setup", "_size", "_states", "_step", "_tensors", "_uncompiled", "_until", "_warned", "_watcher", "_writers",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +147,13 @@ class Handle:
     def is_on(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether it drives this optimizer."""
         return self._attached and self._optimizer() is optimizer
+
+    @property
+    def wanted(self) -> list[float | None]:
+        """The lr of each param group at the present step, as computed in float64; None where it drives none."""
+        self._sync()
+        i = self._step & MASK
+        return [None if own is None else own[1] * own[0][i] for own in self._lrs]
 
     def altered(self) -> tuple[float, float] | None:
         """The first plain lr that is not what the handle wrote last, and what that was; None if all are."""
@@ -412,8 +419,10 @@ class Handle:
         self._complete = False
         self._entries: list[tuple[Group, str, list[float], float]] = []
         self._writers: list[tuple[Callable[[float], object], list[float], float]] = []
+        self._lrs: list[tuple[list[float], float] | None] = []
         for i, (group, own) in enumerate(zip(self._groups, self._peaks, strict=True)):
             driven = self._current.of(i)
+            self._lrs.append(None)
             self._own_tensors(i)
             if own:
                 group.pop(PEAK, None)
@@ -421,6 +430,8 @@ class Handle:
                 group[PEAK] = own["lr"]
             for key in own:
                 values, base = self._blocks.of(driven[key].bound), self._base(i, key)
+                if key == "lr":
+                    self._lrs[i] = values, base
                 if (write := writer(group, key)) is not None:
                     self._writers.append((write, values, base))
                 else:

@@ -121,7 +121,7 @@ class WatchCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End the watch."""
-        self._end("stopped" if self.watch is not None and self.watch.should_stop else "over")
+        self._end("stopped" if control.should_training_stop and state.global_step < state.max_steps else "over")
 
     def _end(self, why: str) -> None:
         if self._hook is not None and self.watch is not None:

@@ -110,7 +110,7 @@ class WatchCallback(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """End the watch."""
         if self.watch is not None:
-            self.watch.close("stopped" if self.watch.should_stop else "over")
+            self.watch.close("stopped" if trainer.should_stop else "over")  # by whomever
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """End the watch, and say what was raised."""

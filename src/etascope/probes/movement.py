@@ -81,7 +81,7 @@ class Movement:
             looked_at = parameter.requires_grad if updated is None else id(parameter) in updated
             if looked_at and parameter.numel() and not parameter.is_meta:
                 layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
-        self._layers = list(layers)
+        self._layers, self._owned = list(layers), layers
         self._parts = [
             _Part(device, self._layers, layers, sample)
             for device in dict.fromkeys(p.device for own in layers.values() for p in own)
@@ -140,6 +140,8 @@ class Movement:
         self.reset()
         layers = {}
         for name, (param, move, gradient, turn, *_) in sums.items():
+            if not any(parameter.requires_grad for parameter in self._owned[name]):  # frozen, at present
+                continue
             layers[name] = {"update_ratio": math.sqrt(move / param)} if param else {}
             if gradient:
                 layers[name]["effective_lr"] = math.sqrt(move / gradient)

@@ -93,6 +93,7 @@ class Controller:
         self.kept: list[Kept] = []
         self.take = self.turned = self.should_stop = False
         self.acted = 0
+        self._product = 1.0
         self.factor, self.factors = 1.0, {name_of(policy): 1.0 for policy in self.policies}
         self.news: list[Note | Decision] = []  # since they were last taken away
         self._states: list[Any] = [policy.init() for policy in self.policies]
@@ -260,7 +261,7 @@ class Controller:
     def _doubt(self) -> None:
         """What was taken shortly before something went wrong is not to be trusted."""
         if self.kept and not self.kept[-1].good:
-            self.turned = True
+            self.turned, self.take = True, False
             self.kept.pop()
 
     def _end_block(self) -> Decision | None:
@@ -271,7 +272,7 @@ class Controller:
             if direction != self._direction:
                 self._direction = direction
                 self._phase += 1
-        self._look("block", {}, urgent=len(blocks) % LOOKED > 0)
+        self._look("block", {}, urgent=self.signals.ended % LOOKED > 0)
         return self._look_at_edge(self.signals.lr)
 
     def _look_at_edge(self, lr: float) -> Decision | None:
@@ -279,7 +280,7 @@ class Controller:
         if self._quiet or self._skips or self._rewound:
             return None
         spoken = self._spoken.get(ON_PROBE.code)
-        if spoken is not None and len(self.signals.blocks) - spoken[1] < BETWEEN:
+        if spoken is not None and self.signals.ended - spoken[1] < BETWEEN:
             return None
         alarm = ON_PROBE.alarm(self.view, self.signals.loss, None)
         return None if alarm is None else self._decide(alarm, lr)
@@ -288,7 +289,8 @@ class Controller:
 
     def _scene(self, lr: float) -> Scene:
         good = tuple(kept.step for kept in self.kept if kept.good)
-        return Scene(self.signals, self.view.step, good, lr, late=self.run.lag > 0 and not self.troubled)
+        late, product = self.run.lag > 0 and not self.troubled, self._product if self.run.act else 1.0
+        return Scene(self.signals, self.view.step, good, lr, late, product, self.bounds)
 
     def _decide(self, alarm: Alarm, lr: float) -> Decision:
         scene, act = self._scene(lr), self.run.act
@@ -306,7 +308,7 @@ class Controller:
                 elif act:
                     self._states[i] = state
                 break
-        self._spoken[alarm.code] = self._phase, len(self.signals.blocks)
+        self._spoken[alarm.code] = self._phase, self.signals.ended
         return self._carry_out(alarm, answer, by, lr)
 
     def _with_leap(self, alarm: Alarm) -> Alarm:
@@ -335,11 +337,13 @@ class Controller:
                 self._skips, self._rewound = 0, True
             if answer.action == "skip":
                 self._skips += 1
-                self._bad = alarm.loss if self._skips == 1 else self._bad
+                if self._skips == 1:
+                    self._bad = math.nan if alarm.code == NonFinite.code else alarm.loss
                 self.view.skipped += 1
                 self.view.held = self._skips if self._rewound else 0
-            if answer.anew:
+            if answer.anew:  # it was no bad batch then
                 self.signals.accept(alarm.loss)
+                self._skips = self.view.held = 0
             self.should_stop = self.should_stop or answer.action == "stop"
             self._refactor()
         if answer is None or answer.action == "none" or not act:
@@ -391,14 +395,14 @@ class Controller:
             product *= own
             if policy.attends(state):
                 attending.append(i)
-        self._attending = attending
+        self._attending, self._product = attending, product
         self.factor = min(self.bounds[1], max(self.bounds[0], product))
 
     # notes
 
     def _look(self, event: Event, about: dict[str, Any], urgent: bool = False) -> Any:
         said = None
-        at = self._phase, len(self.signals.blocks)
+        at = self._phase, self.signals.ended
         often = event in ("block", "validation", "probe") or (event == "data" and not self.view.held)
         for check in (URGENT if urgent else NOTES)[event]:
             if check.inapplicable(self.view):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import time
@@ -16,7 +18,7 @@ from ..errors import RecordError
 from ..records.run import SCHEMA, Decision, Note, exact
 from ..storage import unwritable, write_atomically
 
-__all__ = ["Log", "LogReader", "LogWriter", "Observed", "read_log"]
+__all__ = ["Log", "LogReader", "LogWriter", "Observed", "log_of", "read_log"]
 
 BLOCK = 64  # observations a line
 PATIENCE = 2.0  # seconds after which a block is written though it is not full, for who reads along
@@ -163,10 +165,22 @@ def _no_log(path: Path, found: object) -> RecordError:
     )
 
 
+def log_of(path: str | os.PathLike[str], run: str) -> Path | None:
+    """The file of a run's log: at that path, or where it lies since another run's log took its place. None: nowhere."""
+    for candidate in (Path(path), *itertools.takewhile(Path.exists, _asides(Path(path)))):
+        with contextlib.suppress(OSError, ValueError, AttributeError), candidate.open("rb") as file:
+            if json.loads(file.readline()).get("run") == run:
+                return candidate
+    return None
+
+
+def _asides(path: Path) -> Iterator[Path]:
+    """Where logs go that were at that path: run.1.jsonl, run.2.jsonl ..."""
+    return (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
+
+
 def _set_aside(path: Path) -> None:
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
+    aside = next(aside for aside in _asides(path) if not aside.exists())
     try:
         path.rename(aside)
     except OSError as error:
@@ -201,7 +215,8 @@ class LogWriter:
         header: Mapping[str, Any],
         sinks: Iterable[Callable[[dict[str, Any]], object]] = (),
     ) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path).absolute()
+        self._run = str(header.get("run", ""))
         self._memory = Log()
         self.fault: RecordError | None = None
         self._sinks = list(sinks)
@@ -230,7 +245,8 @@ class LogWriter:
         """
         kept = Log(read_log(path).lines[:lines])
         writer = cls.__new__(cls)
-        writer.path, writer._memory, writer.fault, writer._sinks = Path(path), Log(), None, list(sinks)
+        writer.path, writer._memory, writer.fault, writer._sinks = Path(path).absolute(), Log(), None, list(sinks)
+        writer._run = str(kept.header.get("run", ""))
         writer._file, writer._written, writer.count = None, time.monotonic(), len(kept.lines)
         writer._seen = writer._step = 0
         writer._loss, writer._lr, writer._lrs, writer._grad = [], [], [], []
@@ -244,7 +260,7 @@ class LogWriter:
         self.flush()
         if self.path is None:
             return self._memory
-        there = read_log(self.path)
+        there = read_log(log_of(self.path, self._run) or self.path)
         return Log(there.lines + self._memory.lines, there.damaged)
 
     def observe(

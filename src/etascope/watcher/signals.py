@@ -93,10 +93,9 @@ class Signals:
     """
 
     __slots__ = (
-        "bar", "begun", "begun_spread", "best", "block", "blocks", "calm", "fast", "finite", "grad", "grads", "high",
-        "highest", "init",
-        "leap", "leap_from", "leap_left", "leap_step", "level", "loss", "lr", "rate", "spread", "step", "strict",
-        "strict_left",
+        "bar", "begun", "begun_spread", "best", "block", "blocks", "calm", "ended", "fast", "finite", "grad", "grads",
+        "high", "highest", "init", "leap", "leap_from", "leap_left", "leap_step", "level", "loss", "lr", "rate",
+        "spread", "step", "strict", "strict_left",
     )  # fmt: skip
 
     def __init__(self, horizon: int | None = None) -> None:
@@ -112,6 +111,7 @@ class Signals:
         self.calm = 0.0  # the spread when the level was lowest: a rise makes it larger than noise is
         self.grad, self.grads = math.nan, 0
         self.blocks: list[Block] = []
+        self.ended = 0  # blocks so far, those that were joined since counted one by one
         self._begin()
 
     def _begin(self) -> None:
@@ -248,6 +248,7 @@ class Signals:
             self.high = self.leap_from
 
     def _close(self) -> None:
+        self.ended += 1
         count, total, low, high, logs, grads = self.begun
         grad = math.exp(logs / grads) if grads else math.nan
         self.blocks.append(Block(self.step + 1, int(count), total / count, low, high, self.lr, self.spread, grad))

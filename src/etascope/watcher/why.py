@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import numpy as np
+
 from .. import numbers as n
 from ..errors import OptionError, ScheduleError
 from ..schedules import Schedule
@@ -79,7 +81,8 @@ def why(log: Log, step: int) -> Why:
     peak, term = log.header.get("peak"), _term(log, step)
     guessed, exact = False, True
     if peak is not None and term is not None:
-        exact = (peak * scale) * term == lr
+        said_lr = (peak * scale) * term
+        exact = lr in (said_lr, float(np.float32(said_lr)))  # a tensor lr has the digits of its dtype
     elif peak is not None and peak * scale > 0:
         guessed, term = True, lr / (peak * scale)
     since = tuple(

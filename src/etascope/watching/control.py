@@ -8,8 +8,17 @@ import torch
 
 from ..attachment import Handle
 from ..attachment.updates import is_within_another
+from ..schedules import Bound
 
-__all__ = ["Control", "HandleControl", "HookControl"]
+__all__ = ["Control", "HandleControl", "HookControl", "lr_driven"]
+
+
+def lr_driven(handle: Handle | None) -> tuple[Bound | None, float | None]:
+    """The schedule of the first param group's lr, and its peak, 1 for an absolute one; None for both without one."""
+    if handle is None or handle.wanted[0] is None:
+        return None, None
+    driven = handle.given.of(0)["lr"]
+    return driven.bound, 1.0 if driven.absolute else handle.peaks[0]
 
 
 class Control(Protocol):

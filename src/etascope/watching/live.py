@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from ..attachment import Handle
 from ..errors import OptionError, RecordError
 from ..records.run import Decision, Note
-from ..watcher import Controller, Log, LogWriter, Why, read_log, why
-from .control import Control, HandleControl, HookControl
+from ..watcher import Controller, Log, LogWriter, Why, why
+from ..watcher.log import log_of
+from .control import Control, HandleControl, HookControl, lr_driven
 from .hands import Hands
 from .late import Late, Queue
 from .losses import is_number, mean_of_all, no_loss, number_of, rank_and_size
@@ -109,8 +110,8 @@ class Watch:
         """The loader's batches, epoch after epoch, until the horizon's updates were made or a policy stops the run.
 
         Batches whose update was left out are made up for by others, so the schedule comes to its end. Where updates are
-        no longer made at all (a gradient scaler whose scale has exploded) it ends too, with a warning: after twice the
-        horizon and a thousand batches more.
+        no longer made at all (a gradient scaler whose scale has exploded) it ends too, with a warning: after twice as
+        many batches without one as the horizon has updates, and a thousand more.
 
         Raises:
             OptionError: the horizon is not known, or the loader has no batch.
@@ -120,17 +121,18 @@ class Watch:
                 "w.batches has no end, as the horizon is not known.",
                 "Give watch(..., horizon=20_000), or loop over the loader itself.",
             )
-        drawn = 0
+        made, idle = self.step, 0  # batches since there was an update
         while not self._is_over():
             empty = True
             for batch in loader:
-                empty, drawn = False, drawn + 1
+                empty = False
                 yield batch
                 if self._is_over():
                     return
-                if drawn >= 2 * (self._controller.run.horizon or 0) + 1000:
-                    made = f"{self.step:,} of {self._controller.run.horizon:,} updates"
-                    self._tell_once(f"After {drawn:,} batches only {made} were made: the loop is ended here.")
+                made, idle = (now, 0) if (now := self.step) != made else (made, idle + 1)
+                if idle >= 2 * (horizon := self._controller.run.horizon or 0) + 1000:
+                    said = f"After {idle:,} batches without an update only {made:,} of {horizon:,} updates were made"
+                    self._tell_once(f"{said}: the loop is ended here.")
                     return
             if empty:
                 raise OptionError("The loader has no batch (any more).", "Give one that can be iterated again.")
@@ -186,7 +188,7 @@ class Watch:
         if self._factor != 1.0 and handle is None:
             lr = lr * self._factor
         if type(lr) is not float:
-            lr = float(lr)
+            lr = float(lr) if handle is None or (wanted := handle.wanted[0]) is None else wanted
         if not is_number(loss):
             self._complain(no_loss(loss), "Give the loss that backward() was called on.")
             return None
@@ -404,7 +406,7 @@ class Watch:
         if state.get("failed"):
             self._complain("The saved watch had failed before its state was saved.", "Begin anew, without that state.")
             return
-        saved = Controller.from_json(state["controller"])
+        saved, here = Controller.from_json(state["controller"]), self._controller
         if [p.to_json() for p in saved.policies] != [p.to_json() for p in self._controller.policies]:
             raise OptionError(
                 f"The saved watch has the policies {saved.policies!r}, and this one {self._controller.policies!r}.",
@@ -416,6 +418,10 @@ class Watch:
                 f"lag={self._lag}.",
                 "Give the same.",
             )
+        for name in ("healthy", "keep", "bounds", "interventions"):
+            if getattr(saved, name) != getattr(here, name):
+                cause = f"The saved watch has {name}={getattr(saved, name)}, and this one {getattr(here, name)}."
+                raise OptionError(cause, "Give the same.")
         self._controller, self._run_id = saved, state["run"]
         self._control.load_state_dict(state["control"])
         if self._ring is not None and state["ring"] is not None:
@@ -427,6 +433,8 @@ class Watch:
         self._hands.passing, self._altered = state["passing"], state["altered"]
         self._changed = True
         self._begin(resumed=state["lines"])
+        if here.run.horizon not in (None, saved.run.horizon):
+            self._extend(here.run.horizon)
         self._forget_lost(self._hands.missing(saved))
 
     def load_with_others(self, state: dict[str, Any]) -> None:
@@ -444,10 +452,9 @@ class Watch:
     def _begin(self, resumed: int | None = None) -> None:
         """Begin the log, or go on with one of which so many lines were written when the state was saved."""
         controller = self._controller
-        if resumed is not None and self._path is not None and self._path.exists():
+        if resumed is not None and self._path is not None and (there := log_of(self._path, self._run_id)) is not None:
             try:
-                if read_log(self._path).header.get("run") == self._run_id:
-                    self._log = LogWriter.go_on(self._path, resumed, self._sinks)
+                self._log = LogWriter.go_on(there, resumed, self._sinks)
             except RecordError as error:
                 warnings.warn(f"The log of the run cannot be gone on with, and is begun anew: {error}", stacklevel=3)
         if self._log is None:
@@ -466,7 +473,7 @@ class Watch:
 
     def _header(self) -> dict[str, Any]:
         run, handle = self._controller.run, self._handle
-        bound_schedule = None if handle is None else handle.schedule
+        bound_schedule, _ = lr_driven(handle)
         return {
             "run": self._run_id,
             "optimizer": type(self._optimizer).__name__,
@@ -512,8 +519,11 @@ class Watch:
         groups = self._optimizer.param_groups
         if len(groups) == 1:
             return None
-        factor = self._factor if self._handle is None else 1.0
-        others = [float(group["lr"]) * factor for group in groups[1:]]
+        if self._handle is not None:  # what it wrote into a tensor is not asked of the device
+            pairs = zip(groups[1:], self._handle.wanted[1:], strict=False)
+            others = [g["lr"] if isinstance(g["lr"], float) or w is None else w for g, w in pairs]
+        else:
+            others = [float(group["lr"]) * self._factor for group in groups[1:]]
         return None if all(other == lr for other in others) else others
 
     def _observe_late(self, queue: Queue, loss: Any, lr: float) -> Decision | None:
@@ -629,14 +639,17 @@ class Watch:
             self._factor = self._controller.factor if self._act else 1.0
             self._log_factors()
             if self._handle is not None and self._handle.given is not self._given:
-                self._given, bound = self._handle.given, self._handle.schedule
-                said = None if bound is None else bound.to_json()
-                horizon = self._controller.run.horizon if bound is None else bound.horizon
-                assert self._log is not None
+                self._given, (bound, _) = self._handle.given, lr_driven(self._handle)
                 self._drain()
-                about = {"seen": self._controller.seen, "step": self.step, "schedule": said, "horizon": horizon}
-                self._log.write("schedule", about)
-                self._controller.extend(horizon)
+                self._extend(self._controller.run.horizon if bound is None else bound.horizon)
+
+    def _extend(self, horizon: int | None) -> None:
+        """The run has another horizon, or another schedule, from here on."""
+        controller, (bound, _), log = self._controller, lr_driven(self._handle), self._log
+        assert log is not None
+        said = None if bound is None else bound.to_json()
+        log.write("schedule", {"seen": controller.seen, "step": self.step, "schedule": said, "horizon": horizon})
+        controller.extend(horizon)
 
     def _log_factors(self) -> None:
         """Put the factor on the lr, and say what it is made of."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..attachment import Handle, inner_optimizer
-from ..errors import EtascopeError, OptionError
+from ..errors import OptionError, ScheduleError
+from ..schedules import Bound, Schedule
 from ..schedules.factors import Factor
 from ..watcher import Controller, Policy, Run, follow, policies_of, rewind
+from .control import lr_driven
 from .live import WATCHES, Watch
 from .losses import rank_and_size
 from .snapshots import Ring
@@ -79,7 +83,8 @@ def watch(
         healthy: observations in line after which a snapshot is good; default 20.
         keep: good snapshots that are kept; default 3.
         bounds: the least and the largest product of all factors on the lr; default a thousandth and 10.
-        interventions: decisions that rewind, stop or change the lr, at most; default 1,000.
+        interventions: decisions that rewind, stop or change the lr, at most; default 1,000. What moves the lr all the
+            time, as `pearce_hall` does, decides nothing, and is not counted; the log has its factors.
 
     Raises:
         OptionError: an argument cannot be used; the optimizer is watched already; or it is LBFGS, whose step computes
@@ -102,8 +107,8 @@ def watch(
     given = tuple(policies_of(policies))
     optimizer = inner_optimizer(optimizer)
     _check_trained(model, optimizer, act)
-    _check_parts(optimizer, schedule, scaler, sinks)
-    bound_schedule = None if schedule is None else schedule.schedule
+    _check_parts(optimizer, schedule, scaler, sinks, act)
+    bound_schedule, peak = lr_driven(schedule)
     horizon = horizon if horizon is not None or bound_schedule is None else bound_schedule.horizon
     _check_counts(1, horizon=horizon, grad_every=grad_every, every=every, keep=keep, limit_bytes=limit_bytes)
     _check_counts(0, probe_every=probe_every, lag=lag, healthy=healthy, interventions=interventions)
@@ -113,7 +118,7 @@ def watch(
     run = Run(
         horizon=horizon,
         rule=type(optimizer).__name__.lower(),
-        peak=None if bound_schedule is None or schedule is None else schedule.peaks[0],
+        peak=peak,
         warmup=None if bound_schedule is None else _warmup(bound_schedule),
         scaled=scaler is not None and scaler.is_enabled(),
         lag=late,
@@ -146,7 +151,7 @@ def _check_trained(model: Any, optimizer: torch.optim.Optimizer, act: bool) -> N
         )
 
 
-def _check_parts(optimizer: torch.optim.Optimizer, schedule: Any, scaler: Any, sinks: Any) -> None:
+def _check_parts(optimizer: torch.optim.Optimizer, schedule: Any, scaler: Any, sinks: Any, act: bool) -> None:
     if schedule is not None and not isinstance(schedule, Handle):
         raise OptionError(
             f"schedule is a {type(schedule).__name__}, and a watch takes the handle of one.",
@@ -154,6 +159,11 @@ def _check_parts(optimizer: torch.optim.Optimizer, schedule: Any, scaler: Any, s
         )
     if schedule is not None and not schedule.is_on(optimizer):
         raise OptionError("The handle is not of this optimizer, or detached.", "Give the one that drives its lr.")
+    if schedule is not None and act and None in schedule.wanted:
+        raise OptionError(
+            f"The handle does not drive the lr of param group {schedule.wanted.index(None)}, so no cut would reach it.",
+            "Attach a schedule to every lr, eta.constant() where it is to stay; or watch without schedule=.",
+        )
     if scaler is not None and not (hasattr(scaler, "is_enabled") and hasattr(scaler, "state_dict")):
         raise OptionError(f"scaler is a {type(scaler).__name__}.", "Give the torch.amp.GradScaler, or leave it out.")
     if not isinstance(sinks, Iterable):
@@ -170,16 +180,19 @@ def _check_counts(least: int, **counts: int | None) -> None:
 
 def _check_bounds(bounds: Any) -> None:
     numbers = isinstance(bounds, Sequence) and len(bounds) == 2 and all(isinstance(b, Real) for b in bounds)
-    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1]):
+    if not (numbers and 0 < bounds[0] <= 1 <= bounds[1] < math.inf):
         raise OptionError(f"bounds are {bounds!r}.", "Give the least and the largest factor on the lr: (1e-3, 10.0).")
 
 
-def _warmup(bound_schedule: Any) -> int:
-    """The updates before the schedule is at its highest for the first time, where it begins below; 0 else."""
-    horizon = min(bound_schedule.horizon, 100_000)
+def _warmup(bound_schedule: Bound) -> int | None:
+    """The updates before the schedule is at its highest for the first time; 0 where it begins there.
+
+    None where a function of the user's is part of it: that is only ever asked for the present step.
+    """
     try:
-        values = bound_schedule(list(range(horizon)))
-    except EtascopeError:
-        return 0
+        Schedule.from_json(bound_schedule.to_json())
+    except ScheduleError:
+        return None
+    values = bound_schedule(np.arange(min(bound_schedule.horizon, 100_000)))
     highest = float(values.max())
     return int((values >= highest * (1 - 1e-9)).argmax())

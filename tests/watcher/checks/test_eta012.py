@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from etascope.watcher import LayerProbe, Probe
+from etascope.watcher import LayerProbe, Probe, rewind
 
 from ..runs import controller, falling, feed, probe, probed, said
 
@@ -33,7 +33,22 @@ def test_a_dead_layer_with_and_without_weight_decay(dead: LayerProbe) -> None:
     looks = dict.fromkeys((100, 150, 200), Probe({"first": dead, "middle": dead, "last": ALIVE}))
     (note,) = said(probed(controller(), falling(), looks), "ETA012")
     assert note.step == 200 and note.numbers == {"layers": 2}
-    assert note.said == "first and 1 more of 3 layers have had no gradient at three probes in a row"
+    assert note.said == "2 of 3 layers ('first' …) have had no gradient at three probes in a row"
+
+
+def test_a_gradient_that_is_not_finite_is_no_loss_out_of_line() -> None:
+    watcher = controller()
+    feed(watcher, falling()[:300])
+    watcher.observe(300, falling()[300], 1e-2, math.nan)
+    feed(watcher, falling()[301:310], first=300)
+    (note,) = said(watcher, "ETA012")
+    assert note.said.startswith("one bad batch: a loss or gradient that is not finite, and without an update")
+
+
+def test_what_is_how_the_loss_is_from_now_on_was_no_bad_data() -> None:
+    watcher = controller(policies=(rewind(skips=0, hold=5),))
+    feed(watcher, [*falling()[:300], *[9.0] * 30])
+    assert watcher.signals.level == pytest.approx(9.0) and said(watcher, "ETA012") == []
 
 
 def test_clipping_at_almost_every_step() -> None:

@@ -67,7 +67,7 @@ def _straight(losses: list[float], signs: list[float], fallen: float, view: View
         if min(signs) < ALIGNED:
             return None
         return f"successive updates agree ({agree:+.2f}) and the loss falls along a straight line", {"sign": agree}
-    if fallen > SHORT * abs(view.signals.init):
+    if not 0 < fallen <= SHORT * abs(view.signals.init):
         return None
     return f"the loss falls along a straight line, by {fallen / abs(view.signals.init):.1%} so far", {}
 

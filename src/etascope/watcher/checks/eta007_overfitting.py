@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ... import numbers as n
@@ -30,7 +31,7 @@ class Overfitting(NoteCheck):
         return "" if view.validations else "no validation loss was shown: w.validate(loss)"
 
     def look(self, view: View, about: dict[str, Any]) -> Said | None:
-        seen = view.validations
+        seen = [own for own in view.validations if math.isfinite(own[1])]
         if len(seen) < ROW + 2:
             return None
         at = min(range(len(seen)), key=lambda i: seen[i][1])

@@ -39,10 +39,11 @@ class Warmup(NoteCheck):
         highest = max(harmed, key=lambda b: b.high)
         if blocks[-1].loss >= init:
             return None
-        has = f"a warmup of {view.run.warmup:,} steps" if view.run.warmup else "no warmup"
+        warmup = view.run.warmup
+        has = "" if warmup is None else f", with a warmup of {warmup:,} steps" if warmup else ", with no warmup"
         said = (
             f"by step {highest.step:,} the loss had risen from {n.loss(init)} to {n.loss(highest.high)} at lr "
-            f"{n.lr(highest.lr)}, with {has}"
+            f"{n.lr(highest.lr)}{has}"
         )
         return Said(said, 'Warm up for longer: eta.warmup("10%") >> ...', {"init": init, "high": highest.high})
 

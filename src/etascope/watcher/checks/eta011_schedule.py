@@ -38,7 +38,7 @@ class ScheduleFits(NoteCheck):
         numbers = {"horizon": horizon, "lr": view.signals.lr}
         if step > horizon:
             before = view.blocks if "why" in about else view.blocks[:-1]
-            if before and before[-1].step > horizon:
+            if before and before[-1].step - 1 > horizon:
                 return None  # said when it came
             said = f"update {step:,} of a run of {horizon:,}: the schedule is over"
             return Said(said, "handle.extend(horizon=...), or stop.", numbers)

@@ -42,8 +42,8 @@ def _data(view: View, loss: float, skips: int) -> Said:
         said = f"{view.held} losses in a row were out of line on a good model, and then {level} again: bad data"
         return Said(said, "Look at the data between these steps.", {"held": view.held, "loss": loss})
     bad = "one bad batch" if skips == 1 else f"{skips} bad batches"
-    was = n.loss(loss) if math.isfinite(loss) else str(loss)
-    said = f"{bad}: a loss of {was}, and without an update in between {level} again"
+    was = f"a loss of {n.loss(loss)}" if math.isfinite(loss) else "a loss or gradient that is not finite"
+    said = f"{bad}: {was}, and without an update in between {level} again"
     return Said(said, "Look at the batch before this step.", {"skips": skips, "loss": loss})
 
 
@@ -55,9 +55,9 @@ def _dead(view: View) -> Said | None:
     dead = [name for name in names if all(_is_still(p.layers.get(name)) for p in probes)]
     if not dead or len(dead) == len(names):
         return None
-    others = f" and {len(dead) - 1} more" if len(dead) > 1 else ""
     had = "had no gradient" if all(math.isnan(probes[-1].layers[name].effective_lr) for name in dead) else "not moved"
-    said = f"{dead[0]}{others} of {len(names)} layers have {had} at three probes in a row"
+    which = f"'{dead[0]}'" if len(dead) == 1 else f"'{dead[0]}' …"
+    said = f"{len(dead)} of {len(names)} layers ({which}) have {had} at three probes in a row"
     return Said(said, "Is the layer used, does its gradient arrive, are its activations dead?", {"layers": len(dead)})
 
 

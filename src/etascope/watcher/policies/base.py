@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -67,6 +68,8 @@ class Scene:
         good: steps of the good snapshots, ascending.
         lr: the lr of the update to come, as the optimizer has it.
         late: whether that update was made already, since decisions come late.
+        product: of the factors of all policies, as they are on that lr; default 1.
+        bounds: of that product.
     """
 
     signals: Signals
@@ -74,6 +77,14 @@ class Scene:
     good: tuple[int, ...]
     lr: float
     late: bool = False
+    product: float = 1.0
+    bounds: tuple[float, float] = (0.0, math.inf)
+
+    def lr_at(self, factor: float, now: float) -> float:
+        """The lr that a policy's factor makes, where it is `now` on the present one."""
+        low, high = self.bounds
+        free = self.lr / min(high, max(low, self.product))
+        return free * min(high, max(low, self.product / now * factor))
 
 
 class Policy(ABC, Generic[S]):
@@ -155,14 +166,17 @@ class Policy(ABC, Generic[S]):
         return f"{self.kind}({', '.join(f'{name}={value!r}' for name, value, default in shown if value != default)})"
 
 
-def must_be(policy: Policy[Any], name: str, least: float, most: float, strictly: bool = False) -> None:
+def must_be(
+    policy: Policy[Any], name: str, least: float, most: float, strictly: bool = False, whole: bool = False
+) -> None:
     """Hold an option to its limits.
 
     Raises:
-        OptionError: it is no number, or outside.
+        OptionError: it is no finite number, or outside; or no whole one where it counts something.
     """
     value = getattr(policy, name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (number and (least < value < most if strictly else least <= value <= most)):
-        limits = f"between {least:g} and {most:g}" if most < float("inf") else f"of at least {least:g}"
-        raise OptionError(f"{policy.kind}({name}=...) is {value!r}.", f"Give a number {limits}.")
+        limits = f"between {least:g} and {most:g}" if most < math.inf else f"of at least {least:g}"
+        kind = "whole" if whole else "finite"
+        raise OptionError(f"{policy.kind}({name}=...) is {value!r}.", f"Give a {kind} number {limits}.")

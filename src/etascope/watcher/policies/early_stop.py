@@ -41,7 +41,7 @@ class early_stop(Policy[EarlyStopState]):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        must_be(self, "patience", 0, math.inf)
+        must_be(self, "patience", 0, math.inf, whole=True)
         must_be(self, "threshold", 0, math.inf)
 
     def init(self) -> EarlyStopState:

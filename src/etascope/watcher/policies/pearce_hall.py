@@ -56,7 +56,7 @@ class pearce_hall(Policy[PearceHallState]):
         must_be(self, "kappa", 0, math.inf)
         must_be(self, "least", 0, 1)
         must_be(self, "most", 1, math.inf)
-        must_be(self, "every", 1, math.inf)
+        must_be(self, "every", 1, math.inf, whole=True)
 
     def init(self) -> PearceHallState:
         return PearceHallState()

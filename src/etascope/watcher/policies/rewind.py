@@ -11,6 +11,7 @@ from .base import Alarm, Answer, Policy, Scene, must_be
 
 __all__ = ["RewindState", "rewind"]
 
+LEAST = 1e-9  # of the lr: what it is cut to at most
 Mode = Literal["well", "skipping", "back", "holding"]
 
 
@@ -84,9 +85,9 @@ class rewind(Policy[RewindState]):
     def __post_init__(self) -> None:
         """Check the fields."""
         must_be(self, "factor", 0, 1, strictly=True)
-        must_be(self, "attempts", 1, math.inf)
+        must_be(self, "attempts", 1, math.inf, whole=True)
         for name in ("skips", "hold", "rewarm", "forgive"):
-            must_be(self, name, 0, math.inf)
+            must_be(self, name, 0, math.inf, whole=True)
 
     def init(self) -> RewindState:
         return RewindState()
@@ -100,8 +101,8 @@ class rewind(Policy[RewindState]):
         if state.stopped or alarm.of == "schedule":
             return state, None
         if alarm.of == "lr":
-            after = replace(state, cut=state.cut * self.factor, well=0)
-            return after, Answer("scale", f"the lr is cut to {self.factor:g} of what it was")
+            cut = max(LEAST, state.cut * self.factor)
+            return replace(state, cut=cut, well=0), Answer("scale", f"cut: {self._cut(state, cut, scene)}")
         if state.mode == "back" and alarm.of == "update":
             said = "out of line on a good model too, so it is the data: updates are left out until it is in line"
             after = replace(state, mode="holding", cut=state.before, rewarm=None, skips=1, attempts=state.attempts - 1)
@@ -120,7 +121,7 @@ class rewind(Policy[RewindState]):
 
     def _back(self, state: RewindState, alarm: Alarm, scene: Scene) -> tuple[RewindState, Answer]:
         if not scene.good:
-            return replace(state, stopped=True), Answer("stop", "there is no good state yet to go back to: stopped")
+            return self._without_snapshot(state, alarm, scene)
         attempt = state.attempts + 1
         leap, leapt = alarm.numbers.get("leap", 1.0), alarm.numbers.get("leap_step", math.inf)
         back = min(max(0, attempt - 2, sum(step > leapt for step in scene.good)), len(scene.good) - 1)
@@ -129,13 +130,29 @@ class rewind(Policy[RewindState]):
             return self._stop(state, scene, f"{n.plural(self.attempts, 'rewind')} did not help", back)
         cut = state.cut
         if attempt > 1 or not (alarm.code == "ETA001" or (scene.late and alarm.of == "update")):
-            cut *= min(self.factor ** max(1, attempt), 1 / leap)
+            cut = max(LEAST, cut * min(self.factor ** max(1, attempt), 1 / leap))
         after = replace(
             state, mode="back", skips=0, skipped=0, attempts=attempt, well=0, cut=cut, before=state.cut, rewarm=0
         )
-        ratio = cut / state.cut
-        lr = f"lr {n.lr(scene.lr)} → {n.lr(scene.lr * ratio)}" if ratio < 1 else "the lr as it was"
-        return after, Answer("rewind", f"rewound to step {to:,}, {lr}", back=back, numbers={"attempt": attempt})
+        said = f"rewound to step {to:,}, {self._cut(state, cut, scene)}"
+        return after, Answer("rewind", said, back=back, numbers={"attempt": attempt})
+
+    def _without_snapshot(self, state: RewindState, alarm: Alarm, scene: Scene) -> tuple[RewindState, Answer]:
+        if not scene.signals.finite:
+            return replace(state, stopped=True), Answer("stop", "there is no good state yet to go back to: stopped")
+        # There were some, and they are lost: a group was added, or they cannot be written.
+        if alarm.of == "update":
+            said = "there is no state left to go back to: updates are left out until it is in line"
+            return replace(state, mode="holding", skips=state.skips + 1), Answer("skip", said)
+        cut = max(LEAST, state.cut * self.factor)
+        said = f"there is no state left to go back to: {self._cut(state, cut, scene)}"
+        return replace(state, cut=cut, before=cut, well=0), Answer("scale", said, anew=True)
+
+    def _cut(self, state: RewindState, cut: float, scene: Scene) -> str:
+        """What becomes of the lr, once it is warmed up again."""
+        now = self.on_lr(state)
+        before, after = scene.lr_at(state.cut, now), scene.lr_at(cut, now)
+        return f"lr {n.lr(before)} → {n.lr(after)}" if after < before else "the lr as it was"
 
     def _stop(self, state: RewindState, scene: Scene, why: str, back: int = 0) -> tuple[RewindState, Answer]:
         to = f"back to step {scene.good[-1 - back]:,}, and " if scene.good else ""
