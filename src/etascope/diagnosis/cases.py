@@ -95,6 +95,6 @@ def cases() -> Cases:
 
 @cache
 def temperatures() -> dict[str, float]:
-    """How much too sure or unsure the trees are, by the columns of a log; see `model`."""
+    """How much too sure or unsure the model is, by the columns of a log; see `model`."""
     read: dict[str, float] = json.loads(_text("temperatures.json"))["temperatures"]
     return read
