@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from diagnosis_runs import FIT, SCORED, VARIANTS, make
+from diagnosis_variants import truth_of
 
 from etascope.diagnosis.cases import Cases
 from etascope.diagnosis.features import features, group, names
@@ -96,13 +97,22 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 
 def table(folder: Path) -> Cases:
     """The features of all runs to fit with, at every step and thinned."""
-    rows = []
-    for log, run in ((read(folder / half / r["log"]), r) for half in ("fit", "variants") for r in made(folder / half)):
+    rows, halves = [], (folder / "fit", folder / "variants")
+    for where, run in itertools.chain.from_iterable(zip(itertools.repeat(half), made(half)) for half in halves):
+        log, place = read(where / run["log"]), place_of(run, where)
         for points, seen_log in (("every", log), ("few", thinned(log))):
             row = list(features(seen_log).values())
-            rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), row))
-    tasks, kinds, points, verdicts, values = zip(*rows, strict=True)
-    return Cases(tasks, kinds, points, np.array(verdicts), np.array(values))
+            rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), place, row))
+    tasks, kinds, points, verdicts, places, values = zip(*rows, strict=True)
+    return Cases(tasks, kinds, points, np.array(verdicts), np.array(places), np.array(values))
+
+
+def place_of(run: dict[str, Any], folder: Path) -> tuple[float, float]:
+    """Decades that a run's lr lies above the zone's borders; NaN under a fault, or where it diverged."""
+    if run["kind"] or not math.isfinite(float(run["final"])):
+        return math.nan, math.nan
+    low, high = truth_of(run["task"], folder).zone
+    return math.log10(run["lr"] / low), math.log10(run["lr"] / high)
 
 
 def groups_of(view: str) -> tuple[str, ...]:

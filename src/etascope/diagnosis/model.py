@@ -1,12 +1,12 @@
 """From features to the probabilities of the four verdicts.
 
 A case is one of several things: too low, fine, too high, or one of the kinds of fault. Two readers, fitted at first use
-from the shipped `cases` with just those columns that the log has, say what a log is; the mean of their shares counts,
-and those of all faults are added up:
+from the shipped `cases` with just those columns that the log has, say what a log is; their shares are averaged, and
+those of all faults added up:
 
 - extremely randomised trees (Geurts, Ernst, Wehenkel 2006), which find the few readings that settle a case;
-- kernel ridge regression on what a case is, with a Laplace kernel over the features' ranks among the cases: how the
-  cases went that are alike as a whole.
+- kernel ridge regression with a Laplace kernel over the features' ranks among the cases: what those are that are alike
+  as a whole.
 
 The seed is fixed, so one version of scikit-learn always answers the same. Shares p are calibrated as p^(1/T) / Σ
 p^(1/T), with the temperature T of logs with these columns, as a model fitted without a task found it for its runs.
@@ -41,8 +41,10 @@ __all__ = [
     "tempered",
 ]
 
-TREES, LEAF, SHARE, SEED = 120, 2, 0.3, 0
+TREES, LEAF, SHARE, SEED = 80, 2, 0.3, 0
 NEAR, SMOOTH = 2.0, 0.3  # of the kernel exp(-NEAR · mean |difference|), and of its ridge
+LIKENESS = 2 / 3  # the share of the kernel's answer; the rest is the trees'
+BORDER = 0.07  # decades in which what a case is goes over into what lies beyond the zone's border
 FLAT = 0.1  # a column whose ranks spread less than this is not stretched further
 WRONG = VERDICTS.index("not the learning rate")
 ABSENT = -15.0  # what a tree sees in the place of NaN: below all that a feature can be
@@ -63,28 +65,26 @@ class Judge:
     """
 
     def __init__(self, known: Cases, groups: Sequence[str]) -> None:
-        from sklearn.ensemble import ExtraTreesClassifier
+        from sklearn.ensemble import ExtraTreesRegressor
         from sklearn.kernel_ridge import KernelRidge
 
         self.columns = [i for i, name in enumerate(names()) if group(name) in groups]
-        is_C = np.array([kind or VERDICTS[v] for kind, v in zip(known.kinds, known.verdicts_C, strict=True)])
-        self.things: list[str] = sorted(set(is_C))
-        seen_CF, weights_C = known.features_CF[:, self.columns], _weights(known)
-        self.forest = ExtraTreesClassifier(TREES, min_samples_leaf=LEAF, max_features=SHARE, random_state=SEED).fit(
-            _filled(seen_CF), is_C, weights_C
+        self.things: list[str] = [*VERDICTS[:WRONG], *sorted(set(known.kinds) - {""})]
+        seen_CF, is_CK, weights_C = known.features_CF[:, self.columns], _targets(known, self.things), _weights(known)
+        self.forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, max_features=SHARE, random_state=SEED).fit(
+            _filled(seen_CF), is_CK, weights_C
         )
         self.ranks = _Ranks(seen_CF)
         self.ridge = KernelRidge(alpha=SMOOTH, kernel="laplacian", gamma=NEAR / len(self.columns)).fit(
-            self.ranks(seen_CF), is_C[:, None] == np.array(self.things), sample_weight=weights_C
+            self.ranks(seen_CF), is_CK, sample_weight=weights_C
         )
 
     def shares(self, features_CF: FloatArray) -> FloatArray:
         """How far each case is each thing, shape (C, K); a row adds up to 1."""
         seen_CF = features_CF[:, self.columns]
         alike_CK = np.maximum(self.ridge.predict(self.ranks(seen_CF)), 1e-3)
-        found_CK: FloatArray = (
-            alike_CK / alike_CK.sum(1, keepdims=True) + self.forest.predict_proba(_filled(seen_CF))
-        ) / 2
+        alike_CK /= alike_CK.sum(1, keepdims=True)
+        found_CK: FloatArray = LIKENESS * alike_CK + (1 - LIKENESS) * self.forest.predict(_filled(seen_CF))
         return found_CK
 
     def votes(self, features_CF: FloatArray) -> FloatArray:
@@ -115,6 +115,21 @@ class _Ranks:
                 places = [np.searchsorted(known, column[there], side) for side in ("left", "right")]
                 own_C[there] = (places[0] + places[1]) / (2 * len(known)) - 0.5
         return out_FC.T
+
+
+def _targets(known: Cases, things: Sequence[str]) -> FloatArray:
+    """How far each case is each thing, shape (C, K).
+
+    Where a zone ends is known to some tenth of a decade, as the truth's lrs are not closer: near a border a case is
+    partly what lies beyond.
+    """
+    is_C = [kind or VERDICTS[v] for kind, v in zip(known.kinds, known.verdicts_C, strict=True)]
+    is_CK = np.array([[float(said == thing) for thing in things] for said in is_C])
+    placed = ~np.isnan(known.places_C2[:, 0])
+    above_low, above_high = 1 / (1 + np.exp(-known.places_C2[placed].T / BORDER))
+    for verdict, share in (("too low", 1 - above_low), ("fine", above_low - above_high), ("too high", above_high)):
+        is_CK[placed, things.index(verdict)] = share
+    return is_CK
 
 
 def _weights(known: Cases) -> FloatArray:
