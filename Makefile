@@ -41,7 +41,8 @@ proof: .venv/.done-dev
 	$(BIN)/python benchmarks/resume.py
 	$(ONE_THREAD) $(BIN)/python benchmarks/watch.py
 	$(ONE_THREAD) $(BIN)/python benchmarks/watch_overhead.py
-	$(ONE_THREAD) $(BIN)/python benchmarks/diagnose.py --make --score
+	$(ONE_THREAD) $(BIN)/python benchmarks/finders/truth.py --half blind
+	$(ONE_THREAD) $(BIN)/python benchmarks/diagnose.py --make --half scored --score
 	$(BIN)/pip install -q --no-deps -r benchmarks/finders/requirements.txt
 	$(BIN)/python benchmarks/finders/truth.py --half reporting
 	$(BIN)/python benchmarks/finders/truth.py --half fresh

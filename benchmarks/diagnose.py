@@ -1,13 +1,14 @@
 """How often `eta.diagnose` is right about a run, from its log alone; and the cases that it learns from.
 
-    python benchmarks/diagnose.py --make --rounds 2     # train the runs of both halves; logs into --folder
+    python benchmarks/diagnose.py --make                # train the runs of both halves; logs into --folder
     python benchmarks/diagnose.py --fit                 # the fitted half's features into src/etascope/diagnosis/
     python benchmarks/diagnose.py --score               # the scored half into benchmarks/results/diagnose.json
 
-FIT: the workloads of `finders/workloads.py` that etascope's method was chosen and reported on. SCORED: the fresh ones,
-on which no feature, threshold or choice of model was tried. Labels are those of the dense truth (`truth-NAME.json`): an
-lr below its zone, in it, above it or diverged; and for faults that are not the lr, at an lr inside the zone. A fault is
-left out where the run ended, on sound data, within twice the zone's tolerance of the best: it did no harm.
+FIT: the workloads of `finders/workloads.py` that etascope's finder was chosen, reported and judged on, and variants of
+the quick ones. SCORED: the blind ones, on which no feature, threshold or choice of model was tried. Labels are those of
+the dense truth (`truth-NAME.json`): an lr below its zone, in it, above it or diverged; and for faults that are not the
+lr, at an lr inside the zone. A fault is left out where the run ended, on sound data, within twice the zone's tolerance
+of the best: it did no harm.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from typing import Any
 
 import numpy as np
 from diagnosis_runs import FIT, SCORED, VARIANTS, make
+from diagnosis_variants import truth_of
 
 from etascope.diagnosis.cases import Cases
-from etascope.diagnosis.features import features, group
+from etascope.diagnosis.features import features, group, names
 from etascope.diagnosis.log import EMPTY, RunLog, Series
-from etascope.diagnosis.model import Trees, best_temperature, faults, key, kind_of, probabilities, tempered
+from etascope.diagnosis.model import Judge, best_temperature, faults, key, kind_of, probabilities, tempered
 from etascope.diagnosis.reading import read
 from etascope.records.diagnosis import VERDICTS
 from etascope.storage import write_atomically
@@ -42,7 +44,7 @@ PACKAGE = HERE.parent / "src" / "etascope" / "diagnosis"
 RESULT = HERE / "results" / "diagnose.json"
 FOLDER = Path(tempfile.gettempdir()) / "etascope-diagnose"
 NO_LR = "not the learning rate"
-FOLDS = 6
+FOLDS = 8
 BOOTSTRAPS = 2000
 
 # What is left of a full log, by name: the columns that a log may have, and whether it has every step.
@@ -95,13 +97,22 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 
 def table(folder: Path) -> Cases:
     """The features of all runs to fit with, at every step and thinned."""
-    rows = []
-    for log, run in ((read(folder / half / r["log"]), r) for half in ("fit", "variants") for r in made(folder / half)):
+    rows, halves = [], (folder / "fit", folder / "variants")
+    for where, run in itertools.chain.from_iterable(zip(itertools.repeat(half), made(half)) for half in halves):
+        log, place = read(where / run["log"]), place_of(run, where)
         for points, seen_log in (("every", log), ("few", thinned(log))):
             row = list(features(seen_log).values())
-            rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), row))
-    tasks, kinds, points, verdicts, values = zip(*rows, strict=True)
-    return Cases(tasks, kinds, points, np.array(verdicts), np.array(values))
+            rows.append((run["task"], run["kind"], points, VERDICTS.index(run["label"]), place, row))
+    tasks, kinds, points, verdicts, places, values = zip(*rows, strict=True)
+    return Cases(tasks, kinds, points, np.array(verdicts), np.array(places), np.array(values))
+
+
+def place_of(run: dict[str, Any], folder: Path) -> tuple[float, float]:
+    """Decades that a run's lr lies above the zone's borders; NaN under a fault, or where it diverged."""
+    if run["kind"] or not math.isfinite(float(run["final"])):
+        return math.nan, math.nan
+    low, high = truth_of(run["task"], folder).zone
+    return math.log10(run["lr"] / low), math.log10(run["lr"] / high)
 
 
 def groups_of(view: str) -> tuple[str, ...]:
@@ -113,33 +124,38 @@ def groups_of(view: str) -> tuple[str, ...]:
 
 
 def left_out_votes(known: Cases, groups: tuple[str, ...], folds: int = FOLDS) -> np.ndarray:
-    """Votes for each case by trees that saw no case of its task."""
+    """Votes for each case by a model that saw no case of its task, and no columns that the case has not."""
     of = np.array([task.partition("~")[0] for task in known.tasks])  # variants go with their task
     tasks = sorted(set(of))
     np.random.default_rng(0).shuffle(tasks)
-    votes = np.zeros((len(known.tasks), len(VERDICTS)))
+    there = {g: ~np.isnan(known.features_CF[:, [group(n) == g for n in names()]]).all(1) for g in groups}
+    has = np.array([" ".join(g for g in groups if there[g][i]) for i in range(len(of))])
+    votes = np.zeros((len(of), len(VERDICTS)))
     for fold in range(folds):
         out = np.isin(of, tasks[fold::folds])
-        if out.any():
-            votes[out] = Trees(known.where(~out), groups).votes(known.features_CF[out])
+        for columns in sorted(set(has[out])):
+            rows = out & (has == columns)
+            votes[rows] = Judge(known.where(~out), columns.split()).votes(known.features_CF[rows])
     return votes
 
 
 def fit(folder: Path) -> None:
-    """Write the shipped table, and the temperatures of each kind of log."""
+    """Write the shipped table, and the temperatures of each kind of log.
+
+    Temperatures and figures are those of the tasks themselves, left out in turn: the truths of variants are coarser.
+    """
     whole = table(folder)
     write_atomically(PACKAGE / "cases.csv", whole.to_csv())
     whole = Cases.from_csv((PACKAGE / "cases.csv").read_text().splitlines())
     temperatures, said = {}, {}
     for view, (points, _) in VIEWS.items():
         known, groups = whole.of(points), groups_of(view)
-        votes = left_out_votes(known, groups)
-        t = best_temperature(votes, known.verdicts_C)
+        themselves = np.array(["~" not in task for task in known.tasks])
+        votes, verdicts = left_out_votes(known, groups)[themselves], known.verdicts_C[themselves]
+        t = best_temperature(votes, verdicts)
         temperatures[key(points, groups)] = round(t, 3)
         p = tempered(votes, t)
-        said[view] = {
-            "accuracy": accuracy(p, known.verdicts_C), "ece": error(p, known.verdicts_C), "temperature": round(t, 3)
-        }  # fmt: skip
+        said[view] = {"accuracy": accuracy(p, verdicts), "ece": error(p, verdicts), "temperature": round(t, 3)}
         print(f"{view:45} left out by task: {said[view]}", flush=True)
     data = {"made": date.today().isoformat(), "tasks": sorted(set(whole.tasks)), "cases": len(whole.of("every").tasks),
             "temperatures": temperatures, "left_out_by_task": said}  # fmt: skip
@@ -285,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--make", action="store_true", help="train the runs that are missing")
     parser.add_argument("--fit", action="store_true", help="write the cases that ship with the package")
-    parser.add_argument("--score", action="store_true", help="score the fresh half")
+    parser.add_argument("--score", action="store_true", help="score the blind half")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"where logs lie (default {FOLDER})")
     parser.add_argument("--half", choices=("fit", "variants", "scored"), help="make this half alone")
     parser.add_argument("--tasks", nargs="+", default=[], help="make these alone")

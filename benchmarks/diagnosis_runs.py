@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parent / "finders"))
 
 from diagnosis_variants import VARIANTS, task_of, truth_of
 
-from workloads import CHOOSING, FRESH, REPORTING
+from workloads import BLIND, CHOOSING, FRESH, REPORTING
 
 __all__ = ["FIT", "SCORED", "Run", "VARIANTS", "label", "make", "plan"]
 
-FIT, SCORED = (*CHOOSING, *REPORTING), tuple(FRESH)
+FIT, SCORED = (*CHOOSING, *REPORTING, *FRESH), tuple(BLIND)
 MULTIPLES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 BETWEEN = (0.017, 0.055, 0.17, 0.55, 1.0, 1.7, 5.5, 17.0, 55.0)
 SEEDS = 10  # the first: those of the truth are 0, 1 and 2
@@ -72,13 +72,13 @@ def plan(name: str, round_: int, folder: Path) -> Iterator[Run]:
     """A task's runs in a round: nine lrs, and each kind of fault once. A variant's truth may have to be made first.
 
     Round 0 has the multiples that the issue names, and faults at the best lr; odd rounds have other seeds, and faults
-    somewhere in the zone. The tasks that are fitted with have multiples in between in their odd rounds, the scored ones
-    the same again.
+    somewhere in the zone. The tasks that are fitted with have multiples in between in their odd rounds; those that were
+    or are scored the same again.
     """
     dense, seed = truth_of(name, folder), SEEDS + round_
     low, high = dense.zone
     best = dense.best[0]
-    multiples = BETWEEN if name in (*FIT, *VARIANTS) and round_ % 2 else MULTIPLES
+    multiples = MULTIPLES if name in (*FRESH, *BLIND) or round_ % 2 == 0 else BETWEEN
     for multiple in multiples:
         yield Run(name, "", float(f"{best * multiple:.4g}"), multiple, seed)
     for i, kind in enumerate(KINDS):

@@ -27,8 +27,9 @@ QUICK = (
     "fashion-noisy", "goodbooks-factors", "digits-autoencoder", "iris-full-batch", "sms-embeddings", "adult-logistic",
     "adult-deep", "bike-adam", "bike-linear", "goodbooks-taste",
 )  # fmt: skip
+FRESH = ("adult-auc", "bike-counts", "breast-cancer-few", "shakespeare-bigram", "digits-noisy")
 SLOW = ("digits-vit", "shakespeare-gpt", "shakespeare-convolutions", "fashion-cnn")  # one seed
-VARIANTS = tuple(f"{name}~{i}" for i in range(3) for name in (*QUICK, *SLOW) if i < 2 or name in QUICK)
+VARIANTS = tuple(f"{name}~{i}" for i in range(3) for name in (*QUICK, *FRESH, *SLOW) if i < 2 or name in QUICK)
 
 SGD, Adam, AdamW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
 OPTIMIZERS = (
@@ -67,6 +68,6 @@ def truth_of(name: str, folder: Path) -> eta.Sweep:
         return truth(name)
     path = folder / f"truth-{name}.json"
     if not path.exists():
-        seeds = (0, 1) if name.partition("~")[0] in QUICK else (0,)
+        seeds = (0,) if name.partition("~")[0] in SLOW else (0, 1)
         eta.sweep(task_of(name), lrs=LRS, seeds=seeds, name=name, progress=False).save(path)
     return eta.Sweep.load(path)

@@ -27,11 +27,11 @@ from scores import covers, edge_right, interval_score, score, score_loss
 import etascope as eta
 from etascope.records import Rung
 from etascope.storage import write_atomically
-from workloads import CHOOSING, FRESH, REPORTING, workload
+from workloads import BLIND, CHOOSING, FRESH, REPORTING, workload
 
 __all__ = ["HALVES", "covers", "edge_right", "interval_score", "score", "score_loss", "truth"]
 
-HALVES = {"choosing": CHOOSING, "reporting": REPORTING, "fresh": FRESH}
+HALVES = {"choosing": CHOOSING, "reporting": REPORTING, "fresh": FRESH, "blind": BLIND}
 RESULTS = Path(__file__).parents[1] / "results"
 LRS = [float(f"{v:.3g}") for v in np.logspace(-4.5, 1, 23)]
 AROUND = (-0.375, -0.125, 0.125, 0.375)  # decades from the best of LRS
@@ -48,7 +48,7 @@ def truth(name: str) -> eta.Sweep:
     """The committed truth of a workload, made if it is not there.
 
     Args:
-        name: one of `CHOOSING`, `REPORTING` or `FRESH`.
+        name: one of `CHOOSING`, `REPORTING`, `FRESH` or `BLIND`.
 
     Raises:
         NoAnswer: the workload does not train at any lr, which is its bug.

@@ -4,6 +4,7 @@ CHOOSING: the seven built-in tasks and the six of `outside.py`. etascope's metho
 REPORTING: fourteen others, written down and committed before etascope or any peer was run on one of them; they have
 had a part in changes of the method since.
 FRESH: thirteen more, in `fresh_workloads.py`; no finder was run on them before the method was frozen.
+BLIND: thirteen more, in `blind_workloads.py`, for `benchmarks/diagnose.py` alone.
 
 All differ in model, data, optimizer, schedule, horizon (200 to 5,000 steps), batch and noise. All need `ETASCOPE_DATA`
 but the built-in ones.
@@ -21,6 +22,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from blind_workloads import BLIND
 from fresh_workloads import FRESH
 from outside import OUTSIDE, classify, loaders
 from real_data import (
@@ -292,4 +294,4 @@ REPORTING = {
 
 
 def workload(name):
-    return (CHOOSING | REPORTING | FRESH)[name]()
+    return (CHOOSING | REPORTING | FRESH | BLIND)[name]()

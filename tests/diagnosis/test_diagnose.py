@@ -12,7 +12,7 @@ import etascope as eta
 from etascope.diagnosis import RunLog, Series, diagnose
 from etascope.diagnosis.cases import Cases, cases, temperatures
 from etascope.diagnosis.features import features, names
-from etascope.diagnosis.model import Trees, best_temperature, predict, tempered
+from etascope.diagnosis.model import Judge, _targets, best_temperature, faults, predict, tempered
 from etascope.records.diagnosis import VERDICTS, Diagnosis
 
 
@@ -74,23 +74,51 @@ def test_the_shipped_cases_are_whole():
     few = known.where(np.arange(len(known.tasks)) < 7)
     again = Cases.from_csv(few.to_csv().splitlines())
     assert again.tasks == few.tasks and np.array_equal(again.features_CF, few.features_CF, equal_nan=True)
+    assert np.array_equal(again.places_C2, few.places_C2, equal_nan=True)
     assert all(0.2 < t < 2.5 for t in temperatures().values())
 
 
 def test_no_scored_task_is_among_the_cases():
-    fresh = {"fashion-lenet", "fashion-resnet", "fashion-residual", "digits-noisy", "shakespeare-lstm", "sms-gru",
-             "shakespeare-bigram", "shakespeare-noam", "adult-auc", "bike-counts", "bike-forecast", "goodbooks-towers",
-             "breast-cancer-few"}  # fmt: skip
-    assert not fresh & {task.partition("~")[0] for task in cases().tasks}
+    blind = {"fashion-mixer", "fashion-depthwise", "fashion-few", "digits-rows", "shakespeare-neighbours",
+             "shakespeare-elman", "sms-attention", "sms-letters", "adult-normed", "adult-hours", "bike-gaussian",
+             "goodbooks-stars", "friedman-noisy"}  # fmt: skip
+    assert not blind & {task.partition("~")[0] for task in cases().tasks}
 
 
-def test_trees_can_be_fitted_with_any_columns_and_never_see_others():
+def test_a_judge_can_be_fitted_with_any_columns_and_never_sees_others():
     known = cases().of("every")
-    trees = Trees(known.where(np.arange(len(known.tasks)) % 3 == 0), ("loss",))
+    judge = Judge(known.where(np.arange(len(known.tasks)) % 3 == 0), ("loss",))
     own = np.array([list(features(run("low")).values())])
     other = own.copy()
     other[:, [i for i, n in enumerate(names()) if not n.startswith("loss.")]] = 5.0
-    assert np.array_equal(trees.votes(own), trees.votes(other))
+    assert np.array_equal(judge.votes(own), judge.votes(other))
+
+
+def test_a_judge_knows_each_case_again_and_shares_add_up():
+    known = cases().of("every")
+    judge = Judge(known.where(np.arange(len(known.tasks)) % 4 == 0), ("loss", "noise", "val", "lr"))
+    own = known.where(np.arange(len(known.tasks)) % 4 == 0)
+    votes = judge.votes(own.features_CF)
+    assert np.allclose(judge.shares(own.features_CF).sum(1), 1.0) and np.allclose(votes.sum(1), 1.0)
+    assert (votes.argmax(1) == own.verdicts_C).mean() > 0.95
+    assert set(judge.things) - set(VERDICTS) == set(own.kinds) - {""}
+
+
+def test_where_a_zone_ends_is_not_known_to_the_hair():
+    known = cases()
+    is_CK = _targets(known, things := [*VERDICTS[:3], *sorted(set(known.kinds) - {""})])
+    assert np.allclose(is_CK.sum(1), 1.0) and is_CK.min() >= 0
+    fault = np.array([bool(kind) for kind in known.kinds])
+    assert np.isnan(known.places_C2[fault]).all() and (is_CK[fault].max(1) == 1.0).all()
+    low, fine = (is_CK[:, things.index(v)] for v in ("too low", "fine"))
+    at = np.abs(known.places_C2[:, 0]) < 1e-2
+    far = known.places_C2[:, 0] < -0.5
+    assert np.allclose(low[at], 0.5, atol=0.05) and (low[far] > 0.99).all() and (fine[far] < 0.01).all()
+
+
+def test_the_kinds_of_fault_are_held_against_each_other():
+    votes = faults(features(run("diverges")), 400)
+    assert set(votes) == set(cases().kinds) - {""} and math.isclose(sum(votes.values()), 1.0)
 
 
 def test_a_temperature_makes_votes_as_sure_as_they_are_right():

@@ -96,6 +96,28 @@ def test_what_the_telling_features_say():
     assert features(run("diverges"))["loss.nonfinite"] == 1.0
 
 
+def test_broken_batches_stand_alone_and_come_back_and_rises_do_neither():
+    log = run("fine", n=600)
+    at = np.arange(600)
+    plain, broken, rises = (
+        features(RunLog(Series(log.loss.steps, log.loss.values + 3.0 * there)))
+        for there in (at < 0, at % 10 == 9, np.isin(at, [100, 101, 102, 333, 334, 335]))
+    )
+    assert broken["noise.alone"] > plain["noise.alone"] and broken["noise.alone"] > rises["noise.alone"]
+    assert rises["noise.together"] > max(plain["noise.together"], broken["noise.together"])
+    assert broken["noise.comes_back"] > 0.2 > plain["noise.comes_back"]
+
+
+def test_the_noise_of_gradients_is_read_from_the_probes():
+    log = run("fine")
+    quiet, loud = (
+        features(replace(log, probes=tuple(replace(p, noise_scale=s) for p in log.probes))) for s in (1, 1e3)
+    )
+    assert loud["step.scale_late"] == pytest.approx(quiet["step.scale_late"] + 3)
+    half = tuple(replace(p, noise_scale=None) if i % 2 else p for i, p in enumerate(log.probes))
+    assert features(replace(log, probes=half))["step.unaligned"] == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("said", "beta"),
     [("SGD(momentum=0.95, nesterov=True)", 0.95), ("AdamW", 0.9), ("Adam(betas=(0.5, 0.99))", 0.5), ("", 0.0)],

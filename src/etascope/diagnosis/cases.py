@@ -24,7 +24,7 @@ from .log import FloatArray
 
 __all__ = ["Cases", "cases", "temperatures"]
 
-HEAD = ("task", "kind", "points", "verdict")
+HEAD = ("task", "kind", "points", "verdict", "above_low", "above_high")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Cases:
         kinds: of its fault; "" where there is none.
         points: "every" step, or "few".
         verdicts_C: the index of each case's verdict in `VERDICTS`.
+        places_C2: decades that its lr lies above the zone's low border and above its high one; NaN where that does not
+            tell what it is: under a fault, or where the run diverged.
         features_CF: in the order of `features.names()`; NaN where a log does not allow one.
     """
 
@@ -43,6 +45,7 @@ class Cases:
     kinds: tuple[str, ...]
     points: tuple[str, ...]
     verdicts_C: NDArray[np.int64]
+    places_C2: FloatArray
     features_CF: FloatArray
 
     def of(self, points: str) -> Cases:
@@ -57,13 +60,14 @@ class Cases:
             kinds=tuple(self.kinds[i] for i in rows),
             points=tuple(self.points[i] for i in rows),
             verdicts_C=self.verdicts_C[rows],
+            places_C2=self.places_C2[rows],
             features_CF=self.features_CF[rows],
         )
 
     def to_csv(self) -> str:
         """The table as text: three digits a number, nothing for NaN."""
         lines = [",".join((*HEAD, *names()))]
-        for i, row in enumerate(self.features_CF):
+        for i, row in enumerate(np.hstack([self.places_C2, self.features_CF])):
             head = self.tasks[i], self.kinds[i], self.points[i], VERDICTS[self.verdicts_C[i]]
             lines.append(",".join((*head, *("" if math.isnan(v) else f"{v:.3g}" for v in row))))
         return "\n".join(lines) + "\n"
@@ -73,13 +77,15 @@ class Cases:
         """The inverse of `to_csv`, to three digits; features are put into the order of `names()`."""
         head, *rows = csv.reader(lines)
         names_of: list[str] = list(VERDICTS)
-        places = [head.index(name) for name in names()]
+        places = [head.index(name) for name in (*HEAD[-2:], *names())]
+        numbers = np.array([[float(row[i]) if row[i] else math.nan for i in places] for row in rows])
         return cls(
             tasks=tuple(row[0] for row in rows),
             kinds=tuple(row[1] for row in rows),
             points=tuple(row[2] for row in rows),
             verdicts_C=np.array([names_of.index(row[3]) for row in rows]),
-            features_CF=np.array([[float(row[i]) if row[i] else math.nan for i in places] for row in rows]),
+            places_C2=numbers[:, :2],
+            features_CF=numbers[:, 2:],
         )
 
 
@@ -95,6 +101,6 @@ def cases() -> Cases:
 
 @cache
 def temperatures() -> dict[str, float]:
-    """How much too sure or unsure the trees are, by the columns of a log; see `model`."""
+    """How much too sure or unsure the model is, by the columns of a log; see `model`."""
     read: dict[str, float] = json.loads(_text("temperatures.json"))["temperatures"]
     return read

@@ -21,7 +21,7 @@ LEAST = 5  # losses
 def diagnose(source: str | os.PathLike[str] | Curve | RunLog) -> Diagnosis:
     r"""Say whether a run's lr was too high, too low or fine, or something else is wrong, from its log alone.
 
-    The answer is that of trees which were fitted with runs of other tasks whose verdict a dense sweep gives; see
+    The answer is that of a model fitted with runs of other tasks, whose verdict a dense sweep gives; see
     docs/diagnosis.md for what it gets wrong. Nothing is trained. More columns make it better: the training loss is
     needed; validation loss, lr, the gradient's norm and the probes of `eta.watch` are read where they are there.
 

@@ -175,6 +175,7 @@ def _of_noise(s: _Shape) -> Iterator[tuple[str, float]]:
     far = np.abs(s.residuals) / spread
     yield "noise.outliers", float((far > 6).mean())
     yield "noise.farthest", _log(float(far.max()))
+    yield from _spikes(s.residuals / spread)
     top = np.sort(s.residuals)[-max(1, len(far) // 50) :]
     yield "noise.spike", _log1p(float(np.median(top)) / s.size)
     yield "noise.skew", _skew(s.residuals, spread)
@@ -184,6 +185,25 @@ def _of_noise(s: _Shape) -> Iterator[tuple[str, float]]:
     yield "noise.lag2", _lag(detrended, 2)
     yield "noise.lag_far", _lag(detrended, max(3, len(detrended) // 50))
     yield "noise.lag1_residual", _lag(s.residuals[len(s.losses) // 3 :], 1)
+
+
+def _spikes(far: FloatArray) -> Iterator[tuple[str, float]]:
+    """Losses far above their neighbours, those that stand alone and those that do not; whether they come back in time.
+
+    A broken batch is one step wide, and so is what a fixed order of the data brings again after an epoch; where the lr
+    is too high, a rise takes some steps to build up.
+    """
+    high = np.pad(far > 6, 1)
+    beside = high[:-2] | high[2:]
+    yield "noise.alone", _log(float((high[1:-1] & ~beside).mean()) + 1e-4)
+    yield "noise.together", _log(float((high[1:-1] & beside).mean()) + 1e-4)
+    ranks = far.argsort().argsort() - (len(far) - 1) / 2
+    lags = np.array([float(ranks[lag:] @ ranks[:-lag]) for lag in range(3, min(len(far) // 6, 150))])
+    if len(lags) < 8:
+        return
+    lags /= max(float(ranks @ ranks), TINY)
+    yield "noise.comes_back", float(lags.max())
+    yield "noise.comes_back_above", float((lags[1:-1] - (lags[:-2] + lags[2:]) / 2).max())
 
 
 def _gains(name: str, pace: FloatArray, values: FloatArray, drop: float) -> Iterator[tuple[str, float]]:
@@ -387,6 +407,11 @@ def _gain(log: RunLog) -> Iterator[tuple[str, float]]:
         if total > 0 and not math.isnan(fell):
             yield f"step.gain_{a:g}_{b:g}", _log(fell / total) if fell > 0 else -9.0
             yield f"step.promise_{a:g}_{b:g}", _log(total / s.size)
+    for name, a, b in (("early", 0.0, 0.1), ("mid", 0.1, 0.5), ("late", 0.5, 0.9), ("end", 0.9, 1.0)):
+        inside = (at >= a) & (at <= b)
+        if inside.any():
+            # With noise alone in the gradients, that is how far above the floor the loss is held: lr tr Σ / 4.
+            yield f"step.held_{name}", _log(float(np.median(each[inside] * grad.values[inside] ** 2)) / s.drop)
 
 
 # ------------------------------------------------------------------------------------ the layers' steps
@@ -449,12 +474,23 @@ def _of_steps(log: RunLog) -> Iterator[tuple[str, float]]:
         yield f"step.grad_{name}", float(np.nanmedian(theta_PL[rows]))
         yield f"step.own_{name}", float(np.nanmedian(own_PL[rows]))
         yield f"step.weight_{name}", float(np.nanmedian(weight_PL[rows]))
+    yield from _of_scale(log, at_P)
     half = max(1, len(at_P) // 2)
     yield "step.weight_growth", float(np.nanmedian(weight_PL[:2]) - np.nanmedian(weight_PL[half:]))
     yield "step.ratio_spread", float(np.nanstd(np.nanmedian(log_PL, axis=0)))
     yield "step.sign_spread", float(np.nanstd(np.nanmean(sign_PL, axis=0)))
     yield "step.sign_change", float(np.nanmean(sign_PL[half:]) - np.nanmean(sign_PL[:half]))
     yield "step.sign_jumps", float(np.nanmean(np.nanstd(sign_PL, axis=0)))
+
+
+def _of_scale(log: RunLog, at_P: FloatArray) -> Iterator[tuple[str, float]]:
+    """The gradient's noise against its signal: targets that mean nothing leave noise alone."""
+    scale_P = np.array([math.nan if p.noise_scale is None else p.noise_scale for p in log.probes])
+    if np.isnan(scale_P).all():
+        return
+    yield "step.unaligned", float(np.isnan(scale_P).mean())
+    for name, low, high in (("early", 0.0, 0.15), ("mid", 0.15, 0.5), ("late", 0.5, 1.0)):
+        yield f"step.scale_{name}", _log(float(np.nanmedian(scale_P[(at_P >= low) & (at_P <= high)])))
 
 
 _PARTS: tuple[Callable[[RunLog], Iterator[tuple[str, float]]], ...] = (
