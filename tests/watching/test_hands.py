@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from etascope.watching.hands import Buffers
+from etascope.watching.hands import LARGE, Buffers
 
 
 def made(**buffers: Tensor | None) -> nn.Module:
@@ -29,7 +29,7 @@ def copied(buffers: Buffers, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 def test_what_holds_still_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = made(mask=torch.ones(3), mean=torch.zeros(3), none=None)
+    module = made(mask=torch.ones(LARGE + 1), mean=torch.zeros(3), none=None)
     buffers = Buffers([module])
     for call in range(9):
         module.mean += 1
@@ -40,6 +40,25 @@ def test_what_holds_still_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert module.mean.tolist() == [9.0] * 3 and module.mask._version == 0
     module.mask[0] = 0
     assert [id(t) for t in copied(buffers, monkeypatch)] == [id(module.mask), id(module.mean)]
+    module.mask[0] = 7
+    buffers.put_back()
+    assert module.mask[0] == 0
+
+
+@pytest.mark.parametrize("late", [0, 70])
+def test_running_statistics_are_put_back(late: int) -> None:
+    """Torch does not count what it writes there; and in fine-tuning they may begin to move late."""
+    norm = nn.BatchNorm1d(3)
+    buffers = Buffers([norm])
+    for call in range(late + 2):
+        norm.train(call >= late)
+        norm(torch.randn(8, 3, generator=torch.Generator().manual_seed(call)))
+        buffers.keep()
+    before = norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()
+    norm(torch.full((8, 3), torch.nan))
+    buffers.put_back()
+    now = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert all(map(torch.equal, before, now)) and norm.running_mean.abs().sum() > 0
 
 
 def test_what_torch_does_not_count_is_seen_by_its_values() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import etascope as eta
-from etascope.errors import OptionError
+from etascope.errors import OptionError, RecordError
 
 from .training import HORIZON, Batches, Training
 
@@ -150,3 +150,55 @@ def test_frozen_layers_are_no_fault() -> None:
     assert "ETA012" not in {note.code for note in w.notes}
     layers = [set(line["layers"]) for line in w.log.of("probe")]
     assert layers[0] == {"3"} and layers[-1] == {"0", "3"}
+
+
+def test_a_log_that_is_gone_is_not_mistaken_for_another(tmp_path: Path) -> None:
+    (first, one), (second, two) = net(0.1), net(0.5)
+    w, v = eta.watch(first, one, log=tmp_path / "run.jsonl"), eta.watch(second, two, log=tmp_path / "run.jsonl")
+    steps(w, first, one, 5)
+    steps(v, second, two, 5)
+    (tmp_path / "run.1.jsonl").unlink()
+    with pytest.raises(RecordError, match="no longer at"):
+        w.why(3)
+    assert v.why(3).lr == 0.5
+    w.close()
+    v.close()
+
+
+def test_an_lr_that_somebody_wrote_is_logged_as_it_is() -> None:
+    model, sgd = net()
+    handle = eta.attach(eta.cosine(), sgd, horizon=50)
+    with eta.watch(model, sgd, schedule=handle, log=None) as w:
+        steps(w, model, sgd, 5)
+        sgd.param_groups[0]["lr"] = 1
+        steps(w, model, sgd, 1)
+        assert w.why(5).lr == 1.0 and not w.why(5).exact
+    model, sgd = net(torch.tensor(0.1))
+    handle = eta.attach(eta.cosine(), sgd, horizon=50)
+    with eta.watch(model, sgd, schedule=handle, log=None) as w:
+        steps(w, model, sgd, 5)
+        handle.detach()
+        sgd.param_groups[0]["lr"].fill_(0.75)
+        steps(w, model, sgd, 1)
+        assert [o.lr for o in w.log.observations()][-1] == 0.75
+
+
+def test_bounds_may_be_a_list_and_resume() -> None:
+    model, sgd = net()
+    with eta.watch(model, sgd, horizon=20, bounds=[0.1, 2], log=None) as w:
+        steps(w, model, sgd, 3)
+        state = w.state_dict()
+    with eta.watch(model, sgd, horizon=20, bounds=[0.1, 2], log=None) as w:
+        w.load_state_dict(state)
+
+
+def test_a_limit_that_the_optimizers_state_outgrows_is_no_end_of_the_training() -> None:
+    training = Training()
+    parameters = sum(p.numel() * p.element_size() for p in training.model.parameters())
+    w = training.watch(act=True, limit_bytes=3 * parameters, every=25)
+    with w, pytest.warns(UserWarning, match="snapshots that are left"):
+        for number, (x, y) in enumerate(w.batches(Batches())):
+            training.step(x, y, w)
+            if number % 40 == 0:
+                w.validate(1.0)
+    assert training.handle.step == HORIZON and len(list(w.log.of("lost"))) <= HORIZON // 25

@@ -150,7 +150,9 @@ class Handle:
 
     @property
     def wanted(self) -> list[float | None]:
-        """The lr of each param group at the present step, as computed in float64; None where it drives none."""
+        """The lr of each param group at the present step, in float64; None where it drives none, or is detached."""
+        if not self._attached:
+            return [None] * len(self._groups)
         self._sync()
         i = self._step & MASK
         return [None if own is None else own[1] * own[0][i] for own in self._lrs]

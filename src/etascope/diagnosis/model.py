@@ -1,8 +1,8 @@
 """From features to the probabilities of the four verdicts.
 
 A case is one of several things: too low, fine, too high, or one of the kinds of fault. Two readers, fitted at first use
-from the shipped `cases` with just those columns that the log has, say what a log is; their shares are averaged, and
-those of all faults added up:
+from the shipped `cases` with just those columns that the log has, say what a log is; their shares are averaged, the
+second's counting twice, and those of all faults added up:
 
 - extremely randomised trees (Geurts, Ernst, Wehenkel 2006), which find the few readings that settle a case;
 - kernel ridge regression with a Laplace kernel over the features' ranks among the cases: what those are that are alike
@@ -157,7 +157,7 @@ def tempered(votes_CV: FloatArray, temperature: float) -> FloatArray:
 
 
 def best_temperature(votes_CV: FloatArray, verdicts_C: NDArray[np.int64]) -> float:
-    """The temperature of the highest likelihood, of votes for cases that the trees did not see."""
+    """The temperature of the highest likelihood, of votes by readers that had not seen the cases."""
     grid = np.exp(np.linspace(np.log(0.3), np.log(2.0), 60))
     rows = np.arange(len(verdicts_C))
     losses = [-np.log(tempered(votes_CV, t)[rows, verdicts_C]).mean() for t in grid]

@@ -86,7 +86,8 @@ class Controller:
     ) -> None:
         self.run, self.policies = run, tuple(policies)
         self.every = every or max(25, min(500, (run.horizon or 2500) // 25))
-        self.healthy, self.keep, self.bounds, self.interventions = healthy, keep, bounds, interventions
+        self.healthy, self.keep, self.interventions = healthy, keep, interventions
+        self.bounds = (float(bounds[0]), float(bounds[1]))
         self.signals = Signals(run.horizon)
         self.view = View(run, self.signals)
         self.seen = -1
@@ -98,6 +99,7 @@ class Controller:
         self.news: list[Note | Decision] = []  # since they were last taken away
         self._states: list[Any] = [policy.init() for policy in self.policies]
         self._quiet = self._overflows = self._skips = 0
+        self._retry = 0  # the observation from which on a state may be asked for again
         self._rewound = False  # and no loss in line since
         self._bad = math.nan  # the first loss whose update was left out
         self._phase, self._direction = 0, 0
@@ -177,7 +179,10 @@ class Controller:
         self.run = self.view.run = replace(self.run, horizon=horizon)
 
     def lose(self, steps: Sequence[int]) -> None:
-        """States of the model that were to be kept are not there."""
+        """States of the model that were to be kept are not there; one that could not be taken is asked for later."""
+        if self.take:
+            self._retry = self.seen + self.every
+            self.take = False
         self.kept = [kept for kept in self.kept if kept.step not in steps]
         self.turned = True
 
@@ -251,6 +256,8 @@ class Controller:
             self.turned = True
             kept[-1] = Kept(kept[-1].step, kept[-1].seen, kept[-1].where, True)
             del kept[: -self.keep]
+        if self.seen < self._retry:
+            return
         if not kept:
             kept.append(Kept(step, self.seen, self.signals.where, True))
             self.take = self.turned = True
@@ -443,6 +450,7 @@ class Controller:
             "overflows": self._overflows,
             "skips": self._skips,
             "rewound": self._rewound,
+            "retry": self._retry,
             "bad": exact(self._bad),
             "phase": [self._phase, self._direction],
             "spoken": {code: list(at) for code, at in self._spoken.items()},
@@ -474,6 +482,7 @@ class Controller:
         controller._quiet, controller._overflows = data["quiet"], data["overflows"]
         controller._skips, controller._rewound, controller._bad = data["skips"], data["rewound"], float(data["bad"])
         controller._phase, controller._direction = data["phase"]
+        controller._retry = data["retry"]
         controller._spoken = {code: (at[0], at[1]) for code, at in data["spoken"].items()}
         controller._refactor()
         return controller

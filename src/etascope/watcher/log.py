@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import json
 import os
@@ -167,7 +168,9 @@ def _no_log(path: Path, found: object) -> RecordError:
 
 def log_of(path: str | os.PathLike[str], run: str) -> Path | None:
     """The file of a run's log: at that path, or where it lies since another run's log took its place. None: nowhere."""
-    for candidate in (Path(path), *itertools.takewhile(Path.exists, _asides(Path(path)))):
+    path = Path(path)
+    asides = path.parent.glob(f"{glob.escape(path.stem)}.*{glob.escape(path.suffix)}")
+    for candidate in (path, *sorted(asides)):
         with contextlib.suppress(OSError, ValueError, AttributeError), candidate.open("rb") as file:
             if json.loads(file.readline()).get("run") == run:
                 return candidate
@@ -260,7 +263,12 @@ class LogWriter:
         self.flush()
         if self.path is None:
             return self._memory
-        there = read_log(log_of(self.path, self._run) or self.path)
+        path = log_of(self.path, self._run) if self._run else self.path
+        if path is None:
+            raise RecordError(
+                f"the log of this run is no longer at {self.path}", "Do not move it while the run goes on."
+            )
+        there = read_log(path)
         return Log(there.lines + self._memory.lines, there.damaged)
 
     def observe(

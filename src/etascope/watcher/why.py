@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import numpy as np
-
 from .. import numbers as n
 from ..errors import OptionError, ScheduleError
 from ..schedules import Schedule
@@ -23,7 +21,8 @@ class Why:
 
     Attributes:
         step: updates made before.
-        lr: the lr that the update was made with, of the first param group.
+        lr: the lr that the update was made with, of the first param group; of a tensor what the handle wrote into it,
+            before that was rounded to its dtype.
         peak: the peak; None where no handle drives the lr.
         schedule: the schedule's term at this step; None where no handle drives the lr.
         scale: what the peak was multiplied by.
@@ -81,8 +80,7 @@ def why(log: Log, step: int) -> Why:
     peak, term = log.header.get("peak"), _term(log, step)
     guessed, exact = False, True
     if peak is not None and term is not None:
-        said_lr = (peak * scale) * term
-        exact = lr in (said_lr, float(np.float32(said_lr)))  # a tensor lr has the digits of its dtype
+        exact = (peak * scale) * term == lr
     elif peak is not None and peak * scale > 0:
         guessed, term = True, lr / (peak * scale)
     since = tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,8 @@ from .snapshots import Ring
 
 __all__ = ["Buffers", "Hands"]
 
+LARGE = 1 << 16  # numbers in a buffer
+
 
 class Buffers:
     """The buffers as they were after the last loss in line.
@@ -24,9 +25,9 @@ class Buffers:
     A batch whose update is left out has gone through the running statistics of the model's normalisations; they are
     put back without it.
 
-    A buffer that holds still, as a mask does, is copied once. That it has changed is seen by the version that torch
-    counts for every tensor; what is written through `.data` is not counted, so at the calls number 2, 4, 8, 16 … those
-    that seem still are compared with their copies. One that did change is copied at each call from then on.
+    Each is copied every time, since what torch counts for a tensor, its version, does not move with the running
+    statistics. Only large ones, as masks are, are copied where their version has moved: of those, what is written
+    through `.data` is not seen.
 
     Args:
         models: whose buffers.
@@ -35,88 +36,55 @@ class Buffers:
     def __init__(self, models: Sequence[nn.Module]) -> None:
         owners = {id(module): module for model in models for module in model.modules()}
         self._places = [(m._buffers, name) for m in owners.values() for name in m._buffers]
-        self._kept: list[_Kept] = []
-        self._calls = 0
+        self._kept: list[Tensor | None] = [None] * len(self._places)
+        self._marks: list[Any] = [None] * len(self._places)
 
     @torch.no_grad()
     def keep(self) -> None:
         """Keep them as they are now."""
-        self._calls = n = self._calls + 1
-        if len(self._kept) != len(self._places):
-            self._kept = [_Kept(own[name]) for own, name in self._places]
-            return
-        compare = not n & (n - 1)
         copies: list[Tensor] = []
         moved: list[Tensor] = []
-        for kept, (own, name) in zip(self._kept, self._places, strict=True):
-            now = own[name]
-            if kept.is_to_be_copied(now, compare):
-                copies.append(kept.copy)  # type: ignore[arg-type]
-                moved.append(now)  # type: ignore[arg-type]
+        for i, (own, name) in enumerate(self._places):
+            now, kept = own[name], self._kept[i]
+            if self._holds_still(i, now):
+                continue
+            if kept is not None and now is not None and _fits(kept, now):
+                copies.append(kept)
+                moved.append(now)
+            else:
+                self._kept[i] = None if now is None else now.detach().clone()
+            self._marks[i] = _mark(now)
         if moved:
             torch._foreach_copy_(copies, moved)
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Put them back as they were kept."""
-        for (own, name), kept in zip(self._places, self._kept, strict=False):
-            if not kept.is_still(now := own[name]):
-                own[name] = kept.put_into(now)
+        for i, (own, name) in enumerate(self._places):
+            now, kept = own[name], self._kept[i]
+            if self._holds_still(i, now):
+                continue
+            if kept is not None and now is not None and _fits(kept, now):
+                now.copy_(kept)
+            else:
+                own[name] = None if kept is None else kept.clone()
+
+    def _holds_still(self, i: int, now: Tensor | None) -> bool:
+        return (mark := _mark(now)) is not None and mark == self._marks[i]
 
 
-class _Kept:
-    """The copy of a buffer, and how to tell that the buffer is what it was."""
-
-    __slots__ = ("copy", "moves", "of", "version")
-
-    def __init__(self, now: Tensor | None) -> None:
-        self.moves = False  # it was seen to, where torch does not count
-        self._clone(now)
-
-    def _clone(self, now: Tensor | None) -> None:
-        self.copy = None if now is None else now.detach().clone()
-        self._is_of(now)
-
-    def _is_of(self, now: Tensor | None) -> None:
-        self.of = None if now is None else weakref.ref(now)
-        self.version = -1 if now is None or now.is_inference() else now._version
-
-    def is_still(self, now: Tensor | None) -> bool:
-        """Whether it is what was copied, as far as torch counts."""
-        if now is None or self.of is None:
-            return now is None and self.of is None
-        return self.of() is now and not self.moves and self.version >= 0 and self.version == now._version
-
-    def is_to_be_copied(self, now: Tensor | None, compare: bool) -> bool:
-        """Whether it has changed and fits into the copy; where it does not fit, it was cloned."""
-        if self.is_still(now):
-            self.moves = compare and now is not None and not _same(self.copy, now)
-            return self.moves
-        if now is None or not _fits(self.copy, now):
-            self._clone(now)
-            return False
-        if self.of is not None and self.of() is now and self.version >= 0:
-            self.version = now._version
-        else:
-            self._is_of(now)
-        return True
-
-    def put_into(self, now: Tensor | None) -> Tensor | None:
-        """What was copied, in the buffer itself where it fits."""
-        if now is not None and _fits(self.copy, now):
-            return now.copy_(self.copy)  # type: ignore[arg-type]
-        return None if self.copy is None else self.copy.clone()
+def _mark(tensor: Tensor | None) -> tuple[int, int] | None:
+    """What is another one after a large tensor was written; None for others."""
+    if tensor is None or tensor.numel() <= LARGE or tensor.is_inference():
+        return None
+    return id(tensor), tensor._version
 
 
-def _fits(kept: Tensor | None, now: Tensor) -> bool:
-    return kept is not None and kept.shape == now.shape and kept.dtype == now.dtype and kept.device == now.device
-
-
-def _same(kept: Tensor | None, now: Tensor) -> bool:
-    try:
-        return kept is not None and torch.equal(kept, now)
-    except (NotImplementedError, RuntimeError):  # sparse ones, say: they are copied then
+def _fits(kept: Tensor, now: Tensor) -> bool:
+    if kept.layout != torch.strided or now.layout != torch.strided:
         return False
+    same = kept.shape == now.shape and kept.dtype == now.dtype and kept.device == now.device
+    return same and kept.stride() == now.stride()
 
 
 class Hands:
@@ -142,6 +110,7 @@ class Hands:
         self._optimizer, self._scaler, self._control = optimizer, scaler, control
         self._buffers = Buffers(models)
         self._sizes = self._layout()
+        self._taken_at = -1  # the observation with which a snapshot was taken last, or refused
         self.passing = False  # an update was left out, and its `step` may not have come yet
 
     def calm(self) -> None:
@@ -187,9 +156,10 @@ class Hands:
                 ring.confirm(on_trial)
             elif on_trial not in controller.steps_kept:
                 ring.doubt()
-        newest = controller.kept[-1] if controller.take else None
-        if newest is not None and ring.take(newest.step, self._control.extra()) and newest.good:
-            ring.confirm(newest.step)
+        if controller.take and controller.kept and controller.seen != self._taken_at:
+            newest, self._taken_at = controller.kept[-1], controller.seen
+            if ring.take(newest.step, self._control.extra()) and newest.good:
+                ring.confirm(newest.step)
         return self.missing(controller)
 
     def missing(self, controller: Controller) -> list[int]:

@@ -89,7 +89,7 @@ class Watch:
         self._run_id = uuid.uuid4().hex
         self._closed = self._is_broken = False
         weakref.finalize(self, self._control.close)
-        self._alone = not self._act or rank_and_size()[1] == 1
+        self._alone = True
         WATCHES[optimizer] = weakref.ref(self)
 
     # the loop
@@ -188,7 +188,7 @@ class Watch:
         if self._factor != 1.0 and handle is None:
             lr = lr * self._factor
         if type(lr) is not float:
-            lr = float(lr) if handle is None or (wanted := handle.wanted[0]) is None else wanted
+            lr = self._number_of(lr, 0)
         if not is_number(loss):
             self._complain(no_loss(loss), "Give the loss that backward() was called on.")
             return None
@@ -223,11 +223,23 @@ class Watch:
         return decision
 
     def _observe_soon(self, loss: float, lr: float, closure: Callable[[], Any] | None) -> Decision | None:
-        """Show it to the controller with others to come, or at once where it is out of line."""
-        is_out_of_line = self._controller.signals.is_out_of_line(loss)
-        grad, step, put_off = self._grad(is_out_of_line), self._next_step(), self._put_off
-        put_off.append((step, loss, lr, grad, self._others(lr)))
-        self._control.made()
+        """Show it to the controller with others to come, or at once where it is out of line.
+
+        This is most of what a watch that only looks does in an update, so it calls little.
+        """
+        is_out_of_line, grad = self._controller.signals.is_out_of_line(loss), None
+        if self._until_grad <= 0 or is_out_of_line:
+            grad = self._grad(is_out_of_line)
+        else:
+            self._until_grad -= 1
+        step, put_off = self._control.step, self._put_off
+        if step < self._last_step:
+            step = self._next_step()
+        self._last_step = step
+        others = None if len(self._optimizer.param_groups) == 1 else self._others(lr)
+        put_off.append((step, loss, lr, grad, others))
+        if self._handle is None:
+            self._control.made()
         is_due = step >= self._prober.next
         if not (is_out_of_line or is_due or len(put_off) >= TOGETHER):
             return None
@@ -397,7 +409,9 @@ class Watch:
 
         Raises:
             RecordError: no state of a watch, or one of a newer etascope.
-            OptionError: this watch was given other policies, or has begun already. Nothing was changed then.
+            OptionError: this watch was given other policies, `act`, `lag`, `healthy`, `keep`, `bounds` or
+                `interventions`; it has begun already; or the saved one had failed and this one acts. Whatever is
+                raised, nothing was changed.
         """
         if not isinstance(state, dict) or state.get("schema") != STATE:
             raise RecordError("This is no state of a watch.", "Give what Watch.state_dict() returned.")
@@ -422,10 +436,10 @@ class Watch:
             if getattr(saved, name) != getattr(here, name):
                 cause = f"The saved watch has {name}={getattr(saved, name)}, and this one {getattr(here, name)}."
                 raise OptionError(cause, "Give the same.")
+        if self._ring is not None and state["ring"] is not None:
+            self._ring.load_state_dict(state["ring"])  # which may raise, and comes first
         self._controller, self._run_id = saved, state["run"]
         self._control.load_state_dict(state["control"])
-        if self._ring is not None and state["ring"] is not None:
-            self._ring.load_state_dict(state["ring"])
         self._prober.load_state_dict(state["prober"])
         self._until_grad = state["until_grad"]
         self._factor, self._scale, self._own = state["factor"]
@@ -452,11 +466,14 @@ class Watch:
     def _begin(self, resumed: int | None = None) -> None:
         """Begin the log, or go on with one of which so many lines were written when the state was saved."""
         controller = self._controller
+        self._alone = not self._act or rank_and_size()[1] == 1
         if resumed is not None and self._path is not None and (there := log_of(self._path, self._run_id)) is not None:
             try:
                 self._log = LogWriter.go_on(there, resumed, self._sinks)
             except RecordError as error:
                 warnings.warn(f"The log of the run cannot be gone on with, and is begun anew: {error}", stacklevel=3)
+        elif resumed is not None and self._path is not None and self._path.exists():
+            warnings.warn(f"The log at {self._path} is not this run's, and its log is begun anew.", stacklevel=3)
         if self._log is None:
             try:
                 self._log = LogWriter(self._path, self._header(), self._sinks)
@@ -519,12 +536,15 @@ class Watch:
         groups = self._optimizer.param_groups
         if len(groups) == 1:
             return None
-        if self._handle is not None:  # what it wrote into a tensor is not asked of the device
-            pairs = zip(groups[1:], self._handle.wanted[1:], strict=False)
-            others = [g["lr"] if isinstance(g["lr"], float) or w is None else w for g, w in pairs]
-        else:
-            others = [float(group["lr"]) * self._factor for group in groups[1:]]
+        factor = self._factor if self._handle is None else 1.0
+        others = [self._number_of(group["lr"], i) * factor for i, group in enumerate(groups[1:], start=1)]
         return None if all(other == lr for other in others) else others
+
+    def _number_of(self, lr: Any, group: int) -> float:
+        """An lr; what the handle wrote into a tensor is not asked of its device."""
+        if self._handle is not None and isinstance(lr, Tensor) and (wanted := self._handle.wanted[group]) is not None:
+            return wanted
+        return float(lr)
 
     def _observe_late(self, queue: Queue, loss: Any, lr: float) -> Decision | None:
         """Send it on its way, and see to those that have come."""

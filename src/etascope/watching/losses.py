@@ -36,7 +36,9 @@ def rank_and_size() -> tuple[int, int]:
 def mean_of_all(loss: Any, optimizer: torch.optim.Optimizer) -> Tensor:
     """The mean over all processes, which are to decide alike."""
     device = next(p.device for group in optimizer.param_groups for p in group["params"])
-    mean = loss.detach().clone() if isinstance(loss, Tensor) else torch.tensor(number_of(loss), device=device)
+    kind = torch.float32 if device.type == "mps" else torch.float64  # the same in all, and wide enough for the sum
+    value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(number_of(loss), dtype=torch.float64)
+    mean = value.reshape(()).to(device, kind, copy=True)
     torch.distributed.all_reduce(mean)
     return mean / torch.distributed.get_world_size()
 
