@@ -61,22 +61,21 @@ def save(folder, arm, runs):
     write_atomically(file_of(folder, arm), "".join(json.dumps(r, allow_nan=False) + "\n" for r in runs.values()))
 
 
-def cells(args, arm):
+def cells(args):
     """(workload, kind, seed) of the runs asked for, seed by seed."""
-    clean_seeds = ARMS[arm].clean_seeds if args.clean_seeds is None else args.clean_seeds
-    for number in range(max(args.seeds, clean_seeds)):
+    for number in range(max(args.seeds, args.clean_seeds)):
         seed = args.first + number
         for name in args.workloads:
             for kind in args.kinds:
                 if kind == "clean, constant" and "constant" not in WORKLOADS[name].schedules:
                     continue
-                if number < (clean_seeds if kind in CLEAN else args.seeds):
+                if number < (args.clean_seeds if kind in CLEAN else args.seeds):
                     yield name, kind, seed
 
 
 def go(args, arm):
     """The runs of an arm that are missing."""
-    runs, asked = load(args.cache, arm), list(cells(args, arm))
+    runs, asked = load(args.cache, arm), list(cells(args))
     if args.fresh:
         dropped = set(asked)
         runs = {key: record for key, record in runs.items() if key not in dropped}
@@ -113,10 +112,9 @@ def arguments():
     parser.add_argument("--arms", type=listed(ARMS), default=list(ARMS), help=several)
     parser.add_argument("--kinds", type=listed(KINDS), default=list(KINDS), help=several)
     parser.add_argument("--workloads", type=listed(WORKLOADS), default=list(WORKLOADS), help=several)
-    parser.add_argument("--seeds", type=int, default=3, help="of each workload and kind of fault")
+    parser.add_argument("--seeds", type=int, default=8, help="of each workload and kind of fault")
     parser.add_argument("--first", type=int, default=0, help="the first seed; thresholds were set with those from 50")
-    parser.add_argument("--clean-seeds", type=int, help="of each workload and schedule; default 25, or 5 for arms "
-                        "without alarms")  # fmt: skip
+    parser.add_argument("--clean-seeds", type=int, default=25, help="of each workload and schedule")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="only what is missing (the default)")
     again.add_argument("--fresh", action="store_true", help="what is asked for is run again")

@@ -25,7 +25,7 @@ class Nothing(ExitStack):
         horizon: updates.
     """
 
-    name, validates, clean_seeds = "nothing", False, 25
+    name, validates = "nothing", False
 
     def __init__(self, model, optimizer, handle, scaler, horizon):
         super().__init__()
@@ -52,7 +52,7 @@ class Nothing(ExitStack):
 class Clipping(Nothing):
     """The norm of the gradients is clipped to 1."""
 
-    name, clean_seeds = "clipping", 5
+    name = "clipping"
 
     def before_step(self, loss):
         if self.scaler is not None:
@@ -67,7 +67,7 @@ class Plateau(Nothing):
     an alarm.
     """
 
-    name, validates, clean_seeds = "plateau", True, 5
+    name, validates = "plateau", True
 
     def __enter__(self):
         self.factor = torch.optim.SGD([torch.zeros(1)], lr=1.0)
