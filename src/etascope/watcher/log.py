@@ -177,13 +177,9 @@ def log_of(path: str | os.PathLike[str], run: str) -> Path | None:
     return None
 
 
-def _asides(path: Path) -> Iterator[Path]:
-    """Where logs go that were at that path: run.1.jsonl, run.2.jsonl ..."""
-    return (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
-
-
 def _set_aside(path: Path) -> None:
-    aside = next(aside for aside in _asides(path) if not aside.exists())
+    asides = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
+    aside = next(aside for aside in asides if not aside.exists())
     try:
         path.rename(aside)
     except OSError as error:
